@@ -1,0 +1,1 @@
+//! Deciding parts of the capture path.

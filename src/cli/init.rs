@@ -1,0 +1,11 @@
+//! `decnet init`.
+
+use std::process::ExitCode;
+
+/// Options.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {}
+
+pub(super) fn run(_args: &Args) -> anyhow::Result<ExitCode> {
+    anyhow::bail!("not built yet")
+}

@@ -1,0 +1,241 @@
+//! The table of settings: one row each, from which `config show`, the man page, the
+//! example INI and the unknown-key check are made.
+
+/// One setting.
+#[derive(Debug)]
+pub struct Key {
+    /// Environment name, also the name in `.env.local`.
+    pub name: &'static str,
+    /// Other environment names that still work (the original's).
+    pub aliases: &'static [&'static str],
+    /// Place in `decnet.ini`, `(section, key)`; `None` for what may only come from
+    /// the environment (secrets) or from `decnet init`.
+    pub ini: Option<(&'static str, &'static str)>,
+    /// Default as text; `{state}`, `{log}`, `{run}` stand for the directories.
+    pub default: &'static str,
+    /// Never shown in the clear; also readable from the file that `<name>_FILE` names.
+    pub secret: bool,
+    /// One sentence.
+    pub doc: &'static str,
+}
+
+const fn key(
+    name: &'static str,
+    ini: Option<(&'static str, &'static str)>,
+    default: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key {
+        name,
+        aliases: &[],
+        ini,
+        default,
+        secret: false,
+        doc,
+    }
+}
+
+/// Every setting, in the order `config show` prints them.
+pub const KEYS: &[Key] = &[
+    key(
+        "DECNET_MODE",
+        Some(("decnet", "mode")),
+        "master",
+        "Role of this host: master or agent.",
+    ),
+    key(
+        "DECNET_STATE_DIR",
+        Some(("decnet", "state_dir")),
+        "/var/lib/decnet",
+        "Database, artifacts and other state. When set, log and run directories default to below it.",
+    ),
+    key(
+        "DECNET_LOG_DIR",
+        Some(("decnet", "log_dir")),
+        "/var/log/decnet",
+        "Event log and worker logs.",
+    ),
+    key(
+        "DECNET_RUN_DIR",
+        Some(("decnet", "run_dir")),
+        "/run/decnet",
+        "Sockets, locks and decky directories.",
+    ),
+    key(
+        "DECNET_INSTALL_DIR",
+        Some(("decnet", "install_dir")),
+        "/opt/decnet",
+        "Home of the service user; `.env.local` is read from here.",
+    ),
+    key(
+        "DECNET_LOG_LEVEL",
+        Some(("logging", "level")),
+        "info",
+        "Application log level: error, warn, info, debug or trace.",
+    ),
+    key(
+        "DECNET_SYSTEM_LOGS",
+        Some(("logging", "system_log")),
+        "",
+        "File for the application log, beside stderr; each line once.",
+    ),
+    Key {
+        name: "DECNET_INGEST_LOG_FILE",
+        aliases: &["DECNET_LOG_FILE"],
+        ini: Some(("logging", "ingest_log")),
+        default: "{log}/decnet.log",
+        secret: false,
+        doc: "Event log written by the collector; the JSON form lies beside it as `.json`.",
+    },
+    key(
+        "DECNET_BUS_ENABLED",
+        Some(("bus", "enabled")),
+        "true",
+        "false runs every worker without the bus.",
+    ),
+    key(
+        "DECNET_BUS_SOCKET",
+        Some(("bus", "socket")),
+        "{run}/bus.sock",
+        "The bus socket.",
+    ),
+    key(
+        "DECNET_BUS_GROUP",
+        Some(("bus", "group")),
+        "",
+        "Group that may use the bus; empty keeps the group of the bus process.",
+    ),
+    Key {
+        name: "DECNET_DB_URL",
+        aliases: &["DECNET_DATABASE_URL"],
+        ini: Some(("database", "url")),
+        default: "sqlite://{state}/decnet.db",
+        secret: true,
+        doc: "Database: sqlite://PATH.",
+    },
+    key(
+        "DECNET_API_HOST",
+        Some(("api", "host")),
+        "127.0.0.1",
+        "Address the API binds.",
+    ),
+    key(
+        "DECNET_API_PORT",
+        Some(("api", "port")),
+        "8000",
+        "Port the API binds.",
+    ),
+    key(
+        "DECNET_API_ALLOW_PUBLIC",
+        Some(("api", "allow_public")),
+        "false",
+        "true allows a bind beyond loopback without TLS (put a TLS proxy before it).",
+    ),
+    Key {
+        name: "DECNET_SESSION_MINUTES",
+        aliases: &["DECNET_JWT_EXP_MINUTES"],
+        ini: Some(("api", "session_minutes")),
+        default: "240",
+        secret: false,
+        doc: "Lifetime of a login session, in minutes.",
+    },
+    key(
+        "DECNET_SSE_MAX_PER_USER",
+        Some(("api", "sse_max_per_user")),
+        "5",
+        "Open event streams per user.",
+    ),
+    key(
+        "DECNET_ADMIN_USER",
+        Some(("api", "admin_user")),
+        "admin",
+        "Name of the first administrator.",
+    ),
+    Key {
+        name: "DECNET_ADMIN_PASSWORD",
+        aliases: &[],
+        ini: None,
+        default: "",
+        secret: true,
+        doc: "Password of the first administrator; empty takes it from {state}/admin-password, made at the first start.",
+    },
+    key(
+        "DECNET_BATCH_SIZE",
+        Some(("ingester", "batch_size")),
+        "1000",
+        "Most events the ingester stores in one transaction.",
+    ),
+    key(
+        "DECNET_BATCH_MAX_WAIT_MS",
+        Some(("ingester", "batch_max_wait_ms")),
+        "250",
+        "Longest time an event waits for its batch, in milliseconds.",
+    ),
+    key(
+        "DECNET_RECONCILE_INTERVAL_SEC",
+        Some(("reconciler", "interval_sec")),
+        "30",
+        "Seconds between two unprompted looks at the fleet.",
+    ),
+    key(
+        "DECNET_LOCAL_SUBNET",
+        Some(("fleet", "local_subnet")),
+        "127.77.0.0/16",
+        "Loopback addresses given to local deckies.",
+    ),
+    key(
+        "DECNET_SPOOL_MAX_MIB",
+        Some(("fleet", "spool_max_mib")),
+        "256",
+        "Most unread events kept per decky, in MiB; beyond it the oldest are dropped and counted.",
+    ),
+    key(
+        "DECNET_ARTIFACTS_ROOT",
+        Some(("fleet", "artifacts_root")),
+        "{state}/artifacts",
+        "Where captured files are kept.",
+    ),
+    key(
+        "DECNET_USER",
+        None,
+        "decnet",
+        "Service account; read by `decnet init`.",
+    ),
+    key(
+        "DECNET_GROUP",
+        None,
+        "decnet",
+        "Service group; read by `decnet init`.",
+    ),
+    key(
+        "DECNET_BIN_PATH",
+        None,
+        "",
+        "Program path rendered into units; read by `decnet init`.",
+    ),
+    key(
+        "DECNET_NO_START",
+        None,
+        "",
+        "Anything but empty, 0, false or no: `decnet init` starts nothing.",
+    ),
+    key(
+        "DECNET_CONFIG",
+        None,
+        "/etc/decnet/decnet.ini",
+        "The INI file.",
+    ),
+];
+
+/// The row whose name or alias is `name`.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter()
+        .find(|k| k.name == name || k.aliases.contains(&name))
+}
+
+/// The row at `[section] key`.
+#[must_use]
+pub fn find_ini(section: &str, key: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|k| k.ini == Some((section, key)))
+}

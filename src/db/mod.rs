@@ -1,0 +1,125 @@
+//! The database: the one truth. SQLite in WAL mode; the SQL is written once with `$1`
+//! placeholders in the dialect SQLite and PostgreSQL share, one file per noun.
+//! Stamps are integer microseconds; lists are keyset-paged, never unbounded.
+//!
+//! Migrations lie in `migrations/<engine>/NNNN_noun.sql`, are embedded, and run under
+//! a file lock, so workers may start side by side.
+
+pub mod decky;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use crate::net::lock;
+
+/// A failed database call, saying what was attempted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file could not be opened or created.
+    #[error("opening the database {path}: check that this user may write there")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The schema could not be brought up to date.
+    #[error("migrating the database {path}")]
+    Migrate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: sqlx::migrate::MigrateError,
+    },
+    /// Preparing the directory or the lock failed.
+    #[error("preparing {path}")]
+    Prepare {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A statement failed.
+    #[error("{what}")]
+    Query {
+        /// What was attempted.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// A row changed between read and write.
+    #[error("{0} was changed by somebody else meanwhile; look again and repeat")]
+    Conflict(String),
+}
+
+/// Shorthand of this module.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Adds what was attempted to a statement's error.
+pub(crate) fn attempt(what: &'static str) -> impl FnOnce(sqlx::Error) -> Error {
+    move |source| Error::Query { what, source }
+}
+
+/// An open database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Db {
+    pub(crate) pool: SqlitePool,
+}
+
+impl Db {
+    /// Opens (creating if needed) and migrates the database at `path`.
+    ///
+    /// # Errors
+    /// When the file or its directory cannot be written, or a migration fails.
+    pub async fn open(path: &Path) -> Result<Self> {
+        let prepare = |source| Error::Prepare {
+            path: path.to_owned(),
+            source,
+        };
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(prepare)?;
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(30))
+            // Captured secrets live in this file: a worker's page cache is kept small and
+            // freed pages are overwritten.
+            .pragma("secure_delete", "fast")
+            .pragma("cache_size", "-1024");
+        let pool = SqlitePoolOptions::new()
+            .max_connections(4)
+            .min_connections(0)
+            .idle_timeout(Duration::from_secs(60))
+            .connect_with(options)
+            .await
+            .map_err(|source| Error::Open {
+                path: path.to_owned(),
+                source,
+            })?;
+        let _held = lock::wait(&path.with_extension("db.lock")).map_err(prepare)?;
+        sqlx::migrate!("src/db/migrations/sqlite")
+            .run(&pool)
+            .await
+            .map_err(|source| Error::Migrate {
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok(Self { pool })
+    }
+
+    /// Closes every connection, so that the WAL is checkpointed.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}

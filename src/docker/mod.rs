@@ -1,0 +1,1 @@
+//! The Docker engine, reached through its socket.

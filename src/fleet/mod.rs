@@ -1,0 +1,1 @@
+//! What a fleet should look like: names, addresses, the deployment INI.

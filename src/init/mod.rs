@@ -1,0 +1,1 @@
+//! What a host should hold, and making it so.

@@ -1,0 +1,55 @@
+//! Bus topics: every name that is published or subscribed, built in one place.
+//! Segments come from names we validated; a segment that could change the meaning
+//! of a topic (`.`, `*`, `>`, white space, empty) is replaced before it is used.
+
+/// A worker's heartbeat.
+#[must_use]
+pub fn health(worker: &str) -> String {
+    format!("system.{worker}.health")
+}
+
+/// A worker's control channel (`{"action":"stop"}`).
+#[must_use]
+pub fn control(worker: &str) -> String {
+    format!("system.{worker}.control")
+}
+
+/// State of one decky: `decky.<host_uuid:name>.state`.
+#[must_use]
+pub fn decky_state(host: &str, name: &str) -> String {
+    format!("decky.{}:{}.state", segment(host), segment(name))
+}
+
+/// The fleet's desired rows changed: the reconciler should look.
+pub const FLEET_CHANGED: &str = "fleet.changed";
+
+/// New lines in the event log or new rows in the database; carries only counts.
+pub const LOG: &str = "system.log";
+
+/// A credential row was written or seen again.
+pub const CREDENTIAL_CAPTURED: &str = "credential.captured";
+
+/// Makes `text` safe as one topic segment.
+fn segment(text: &str) -> String {
+    if text.is_empty() {
+        return "_".to_owned();
+    }
+    text.chars()
+        .map(|c| match c {
+            '.' | '*' | '>' => '_',
+            c if c.is_ascii_graphic() => c,
+            _ => '_',
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dotted_decky_name_stays_one_segment() {
+        assert_eq!(decky_state("local", "a.b"), "decky.local:a_b.state");
+        assert_eq!(decky_state("", "x y"), "decky._:x_y.state");
+    }
+}

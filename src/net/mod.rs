@@ -1,0 +1,4 @@
+//! Small pieces between us and the kernel: file locks, atomic files, peers of sockets.
+
+pub mod file;
+pub mod lock;

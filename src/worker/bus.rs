@@ -1,0 +1,13 @@
+//! The `bus` worker: serves the socket of [`crate::bus`].
+
+use crate::worker::Ctx;
+
+/// Runs until stopped.
+///
+/// # Errors
+/// When the socket cannot be bound.
+pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
+    ctx.pulse.ready("stub");
+    ctx.stop.cancelled().await;
+    Ok(())
+}

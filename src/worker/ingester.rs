@@ -1,0 +1,13 @@
+//! The `ingester` worker.
+
+use crate::worker::Ctx;
+
+/// Runs until stopped.
+///
+/// # Errors
+/// When the socket cannot be bound.
+pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
+    ctx.pulse.ready("stub");
+    ctx.stop.cancelled().await;
+    Ok(())
+}

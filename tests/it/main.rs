@@ -1,0 +1,17 @@
+//! The integration suite: one target, so it links once. `layers` is the map of the
+//! crate; the others are named after the part they test.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may stop on the first surprise"
+)]
+
+mod api;
+mod bus;
+mod capture;
+mod cli;
+mod decoy;
+mod fleet;
+mod init;
+mod layers;
+mod support;
