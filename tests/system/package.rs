@@ -18,25 +18,14 @@ pub(crate) struct Packages {
     pub(crate) old_rpm: PathBuf,
 }
 
-/// Builds them at the first call.
+/// Builds them at the first call; `DECNET_TEST_PACKAGES` names a directory of built ones.
 pub(crate) fn packages() -> &'static Packages {
     static BUILT: OnceLock<Packages> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/packages");
-        let made = Command::new(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/system/build-packages.sh"
-        ))
-        .args([out.as_os_str(), OLD.as_ref()])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .unwrap();
-        assert!(
-            made.status.success(),
-            "building the packages: {}{}",
-            String::from_utf8_lossy(&made.stdout),
-            String::from_utf8_lossy(&made.stderr)
-        );
+        let out = match std::env::var_os("DECNET_TEST_PACKAGES") {
+            Some(built) => PathBuf::from(built),
+            None => build(),
+        };
         let version = env!("CARGO_PKG_VERSION");
         Packages {
             deb: out.join(format!("decnet_{version}-1_amd64.deb")),
@@ -45,6 +34,22 @@ pub(crate) fn packages() -> &'static Packages {
             old_rpm: out.join(format!("decnet-{OLD}-1.x86_64.rpm")),
         }
     })
+}
+
+fn build() -> PathBuf {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let out = top.join("target/packages");
+    let made = Command::new(top.join("tests/system/build-packages.sh"))
+        .args([out.as_os_str(), OLD.as_ref()])
+        .current_dir(top)
+        .output()
+        .unwrap();
+    let (said, told) = (
+        String::from_utf8_lossy(&made.stdout),
+        String::from_utf8_lossy(&made.stderr),
+    );
+    assert!(made.status.success(), "building the packages: {said}{told}");
+    out
 }
 
 /// Copies a package into the root; returns its path inside.
