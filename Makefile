@@ -29,6 +29,10 @@ else
 STAGE_STEP := stage
 endif
 
+# gzip and none save time where nobody looks at the size.
+DEB_COMPRESSION ?= xz
+RPM_COMPRESSION ?= zstd
+
 .DEFAULT_GOAL := help
 .PHONY: help build run check fmt test test-unit test-clients test-system bench stage deb rpm tools-deb tools-rpm
 
@@ -87,12 +91,14 @@ stage: build
 
 deb: tools-deb $(STAGE_STEP) ## dist/decnet_*.deb
 	mkdir -p $(DIST)
-	$(CARGO) deb --quiet --no-build --no-strip --no-dbgsym --deb-version $(PKG_VERSION)-1 --output $(DEB)
-	scripts/add-md5sums.sh $(DEB)
+	$(CARGO) deb --quiet --no-build --no-strip --no-dbgsym --fast --compress-type xz \
+		--deb-version $(PKG_VERSION)-1 --output $(DEB)
+	scripts/finish-deb.sh $(DEB) $(DEB_COMPRESSION)
 
 rpm: tools-rpm $(STAGE_STEP) ## dist/decnet-*.rpm
 	mkdir -p $(DIST)
-	$(CARGO) generate-rpm --set-metadata 'version = "$(PKG_VERSION)"' --output $(RPM)
+	$(CARGO) generate-rpm --set-metadata 'version = "$(PKG_VERSION)"' \
+		--payload-compress $(RPM_COMPRESSION) --output $(RPM)
 
 tools-deb:
 	@command -v cargo-deb >/dev/null || $(CARGO) install --locked --version $(CARGO_DEB_VERSION) cargo-deb
