@@ -140,10 +140,8 @@ pub async fn run_all(
     db: &Db,
     bus: &Bus,
     stop: &CancellationToken,
-    mut on_ready: impl FnMut(),
 ) -> anyhow::Result<()> {
     let mut roles = tokio::task::JoinSet::new();
-    let mut pulses = Vec::new();
     for worker in crate::model::worker::WORKERS {
         if worker.name == "bus" || !worker.in_target {
             continue;
@@ -156,41 +154,21 @@ pub async fn run_all(
             embedded: true,
             db: Some(db.clone()),
         };
-        pulses.push(ctx.pulse.clone());
         roles.spawn(async move {
             supervise(worker, ctx)
                 .await
                 .with_context(|| format!("worker {}", worker.name))
         });
     }
-    let ready = async {
-        for pulse in &pulses {
-            pulse.until_ready().await;
-        }
-    };
-    tokio::pin!(ready);
-    let mut announced = false;
     let mut outcome = Ok(());
-    loop {
-        tokio::select! {
-            () = &mut ready, if !announced => {
-                announced = true;
-                on_ready();
-            }
-            joined = roles.join_next() => match joined {
-                None => return outcome,
-                Some(Ok(Ok(()))) => {}
-                Some(Ok(Err(error))) => {
-                    stop.cancel();
-                    outcome = outcome.and(Err(error));
-                }
-                Some(Err(panic)) => {
-                    stop.cancel();
-                    outcome = outcome.and(Err(panic.into()));
-                }
-            },
+    while let Some(joined) = roles.join_next().await {
+        let ended = joined.context("a worker panicked").and_then(|ended| ended);
+        if ended.is_err() {
+            stop.cancel();
         }
+        outcome = outcome.and(ended);
     }
+    outcome
 }
 
 /// One role with its heartbeat and control channel, from start to clean end.

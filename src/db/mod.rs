@@ -108,6 +108,7 @@ impl Db {
                 source,
             })?;
         let _held = lock::wait(&path.with_extension("db.lock")).map_err(prepare)?;
+        adopt(path).map_err(prepare)?;
         sqlx::migrate!("src/db/migrations/sqlite")
             .run(&pool)
             .await
@@ -122,4 +123,30 @@ impl Db {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// What root creates in the service's directory belongs to the service: otherwise one
+/// `sudo decnet deploy` before the first start would lock every worker out.
+fn adopt(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let Some(parent) = path.parent() else {
+        return Ok(());
+    };
+    let owner = std::fs::metadata(parent)?;
+    if !nix::unistd::geteuid().is_root() || owner.uid() == 0 {
+        return Ok(());
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        match chown(Path::new(&file), Some(owner.uid()), Some(owner.gid())) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    chown(
+        path.with_extension("db.lock"),
+        Some(owner.uid()),
+        Some(owner.gid()),
+    )
 }
