@@ -22,7 +22,7 @@ use crate::db::Db;
 use crate::model::worker::{Need, Worker};
 use crate::model::{Stamp, topic};
 use crate::net::{file, lock};
-use crate::worker::{Ctx, Pulse};
+use crate::worker::{Ctx, HEARTBEAT, Pulse};
 use crate::{api, worker};
 
 mod log;
@@ -32,10 +32,6 @@ pub const EXIT_RUNNING: u8 = 69;
 /// The configuration is wrong (`EX_CONFIG` of sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;
 
-/// How often a worker says that it is alive.
-pub const HEARTBEAT: Duration = Duration::from_secs(30);
-/// A heartbeat older than this is stale.
-pub const STALE: Duration = Duration::from_secs(90);
 /// Longest time a role may take to finish after it was asked to stop; below the
 /// units' TimeoutStopSec.
 const GRACE: Duration = Duration::from_secs(8);

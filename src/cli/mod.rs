@@ -123,6 +123,8 @@ fn parse(matches: &clap::ArgMatches) -> Result<Cli, clap::Error> {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Captured secrets are written below here: nothing of ours is for everybody.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
     let matches = command().get_matches();
     let cli = match parse(&matches) {
         Ok(cli) => cli,

@@ -3,7 +3,9 @@
 //! demonstrating; no root, no systemd, no Docker. Ctrl-C stops everything, deckies
 //! included; what was captured stays for the next time.
 
+use std::fs::DirBuilder;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +52,12 @@ pub(super) fn run(args: &Args, mut sources: Sources) -> anyhow::Result<ExitCode>
     let config = Arc::new(super::load(&sources)?);
     app::init_log(&config);
     for dir in [&config.paths.state, &config.paths.log, &config.paths.run] {
-        std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
+        // Nobody else on this machine reads what attackers left.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .with_context(|| format!("creating {}", dir.display()))?;
     }
     let Some(_held) = lock::try_take(&config.paths.lock("up")).context("taking the lock")? else {
         bail!(
