@@ -78,6 +78,10 @@ pub(super) async fn start(config: &Config, spec: &Spec) -> anyhow::Result<(Child
     file::write_volatile(&path, &serde_json::to_vec_pretty(spec)?, 0o600)
         .with_context(|| format!("writing {}", path.display()))?;
     give(&path, owner)?;
+    // Not our own stderr: whoever waits for the end of `decnet deploy` waits for the
+    // end of its pipes, and the decky would hold one open.
+    let errors = fs::File::create(errors_path(&dir)).context("creating the decky's stderr")?;
+    give(&errors_path(&dir), owner)?;
     let program = std::env::current_exe().context("finding the decnet program")?;
     let mut command = std::process::Command::new(&program);
     command
@@ -87,6 +91,7 @@ pub(super) async fn start(config: &Config, spec: &Spec) -> anyhow::Result<(Child
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::null())
+        .stderr(errors)
         // A Ctrl-C meant for `decnet up` must not reach it.
         .process_group(0);
     if let Some((uid, gid)) = owner {
@@ -106,7 +111,9 @@ pub(super) async fn start(config: &Config, spec: &Spec) -> anyhow::Result<(Child
                 return Ok(status);
             }
             if let Some(exit) = child.try_wait()? {
-                anyhow::bail!("the decky process ended at once ({exit}); see the reconciler's log");
+                let said = fs::read_to_string(errors_path(&dir)).unwrap_or_default();
+                let said = said.lines().last().unwrap_or("it said nothing");
+                anyhow::bail!("the decky process ended at once ({exit}): {said}");
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -150,7 +157,12 @@ pub(super) async fn stop(config: &Config, name: &str) -> anyhow::Result<()> {
             tracing::warn!("killing {name} (pid {pid}): {error}");
         }
     }
-    for path in [spec_path(&dir), pid_path(&dir), control::socket_path(&dir)] {
+    for path in [
+        spec_path(&dir),
+        pid_path(&dir),
+        errors_path(&dir),
+        control::socket_path(&dir),
+    ] {
         match fs::remove_file(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -174,6 +186,10 @@ pub(super) fn exists(config: &Config, name: &str) -> bool {
 
 fn pid_path(dir: &Path) -> PathBuf {
     dir.join("pid")
+}
+
+fn errors_path(dir: &Path) -> PathBuf {
+    dir.join("stderr")
 }
 
 /// The recorded process, if it still is this decky: the number may have been reused.
