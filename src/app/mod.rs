@@ -16,7 +16,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::{Bus, Delivery};
+use crate::bus::{self, Bus, Delivery};
 use crate::config::{Config, Sources};
 use crate::db::Db;
 use crate::model::worker::{Need, Worker};
@@ -88,8 +88,9 @@ pub fn start(worker: &'static Worker, sources: &Sources) -> ExitCode {
         let outcome = runtime.block_on(async {
             let stop = CancellationToken::new();
             stop_on_signal(&stop)?;
+            // The bus worker serves its own hub: what it publishes reaches its clients.
             let bus = if worker.name == "bus" {
-                Bus::null()
+                Bus::memory()
             } else {
                 Bus::socket(&config.bus, worker.name)
             };
@@ -121,7 +122,13 @@ pub fn start(worker: &'static Worker, sources: &Sources) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{} failed: {error:#}", worker.name);
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(bus::Error::Live { .. }) => ExitCode::from(EXIT_RUNNING),
+                Some(bus::Error::Group { .. } | bus::Error::NotASocket { .. }) => {
+                    ExitCode::from(EXIT_CONFIG)
+                }
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
