@@ -5,13 +5,17 @@
 //! Migrations lie in `migrations/<engine>/NNNN_noun.sql`, are embedded, and run under
 //! a file lock, so workers may start side by side.
 
+pub mod checkpoint;
+pub mod credential;
 pub mod decky;
+pub mod log;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, SqlitePool};
 
 use crate::net::lock;
 
@@ -65,6 +69,54 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Adds what was attempted to a statement's error.
 pub(crate) fn attempt(what: &'static str) -> impl FnOnce(sqlx::Error) -> Error {
     move |source| Error::Query { what, source }
+}
+
+/// Part of a list, newest first: rows whose id is below `before`, at most `limit`.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// Id of the last row of the page before; `None` begins at the newest.
+    pub before: Option<i64>,
+    /// 1 to 1000; anything else is brought into that range.
+    pub limit: u32,
+}
+
+impl Page {
+    fn before_id(self) -> i64 {
+        self.before.unwrap_or(i64::MAX)
+    }
+
+    fn rows(self) -> i64 {
+        i64::from(self.limit.clamp(1, 1000))
+    }
+}
+
+/// `head values ($1, …, $columns), … tail` for `rows` rows. Nothing but these literals
+/// and numbers gets into the text, so it is as safe as a literal.
+fn values_sql(
+    head: &'static str,
+    columns: usize,
+    rows: usize,
+    tail: &'static str,
+) -> AssertSqlSafe<String> {
+    let mut sql = String::with_capacity(head.len() + tail.len() + columns * rows * 6);
+    sql.push_str(head);
+    sql.push_str(" values ");
+    for row in 0..rows {
+        sql.push_str(if row == 0 { "(" } else { ", (" });
+        for column in 1..=columns {
+            // Writing to a String cannot fail.
+            let _infallible = write!(
+                sql,
+                "{}${}",
+                if column == 1 { "" } else { ", " },
+                row * columns + column
+            );
+        }
+        sql.push(')');
+    }
+    sql.push(' ');
+    sql.push_str(tail);
+    AssertSqlSafe(sql)
 }
 
 /// An open database. Cheap to clone.
