@@ -22,6 +22,7 @@ use crate::db::Db;
 use crate::model::worker::{Need, Worker};
 use crate::model::{Stamp, topic};
 use crate::net::{file, lock};
+pub use crate::worker::STALE;
 use crate::worker::{Ctx, Pulse};
 use crate::{api, worker};
 
@@ -34,8 +35,6 @@ pub const EXIT_CONFIG: u8 = 78;
 
 /// How often a worker says that it is alive.
 pub const HEARTBEAT: Duration = Duration::from_secs(30);
-/// A heartbeat older than this is stale.
-pub const STALE: Duration = Duration::from_secs(90);
 /// Longest time a role may take to finish after it was asked to stop; below the
 /// units' TimeoutStopSec.
 const GRACE: Duration = Duration::from_secs(8);
@@ -125,7 +124,11 @@ pub fn start(worker: &'static Worker, sources: &Sources) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{} failed: {error:#}", worker.name);
-            ExitCode::FAILURE
+            if error.is::<crate::config::Error>() {
+                ExitCode::from(EXIT_CONFIG)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }

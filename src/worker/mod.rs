@@ -32,6 +32,9 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::model::Stamp;
 
+/// A heartbeat older than this is stale.
+pub const STALE: Duration = Duration::from_secs(90);
+
 /// Everything a role is given.
 #[derive(Clone)]
 pub struct Ctx {
