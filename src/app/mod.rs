@@ -122,6 +122,9 @@ pub fn start(worker: &'static Worker, sources: &Sources) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{} failed: {error:#}", worker.name);
+            if error.is::<crate::config::Error>() {
+                return ExitCode::from(EXIT_CONFIG);
+            }
             match error.downcast_ref() {
                 Some(bus::Error::Live { .. }) => ExitCode::from(EXIT_RUNNING),
                 Some(bus::Error::Group { .. } | bus::Error::NotASocket { .. }) => {

@@ -9,6 +9,8 @@ pub mod checkpoint;
 pub mod credential;
 pub mod decky;
 pub mod log;
+pub mod token;
+pub mod user;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
