@@ -16,13 +16,13 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::{Bus, Delivery};
+use crate::bus::{self, Bus, Delivery};
 use crate::config::{Config, Sources};
 use crate::db::Db;
 use crate::model::worker::{Need, Worker};
 use crate::model::{Stamp, topic};
 use crate::net::{file, lock};
-use crate::worker::{Ctx, Pulse};
+use crate::worker::{Ctx, HEARTBEAT, Pulse};
 use crate::{api, worker};
 
 mod log;
@@ -32,10 +32,6 @@ pub const EXIT_RUNNING: u8 = 69;
 /// The configuration is wrong (`EX_CONFIG` of sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;
 
-/// How often a worker says that it is alive.
-pub const HEARTBEAT: Duration = Duration::from_secs(30);
-/// A heartbeat older than this is stale.
-pub const STALE: Duration = Duration::from_secs(90);
 /// Longest time a role may take to finish after it was asked to stop; below the
 /// units' TimeoutStopSec.
 const GRACE: Duration = Duration::from_secs(8);
@@ -92,8 +88,9 @@ pub fn start(worker: &'static Worker, sources: &Sources) -> ExitCode {
         let outcome = runtime.block_on(async {
             let stop = CancellationToken::new();
             stop_on_signal(&stop)?;
+            // The bus worker serves its own hub: what it publishes reaches its clients.
             let bus = if worker.name == "bus" {
-                Bus::null()
+                Bus::memory()
             } else {
                 Bus::socket(&config.bus, worker.name)
             };
@@ -125,7 +122,16 @@ pub fn start(worker: &'static Worker, sources: &Sources) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{} failed: {error:#}", worker.name);
-            ExitCode::FAILURE
+            if error.is::<crate::config::Error>() {
+                return ExitCode::from(EXIT_CONFIG);
+            }
+            match error.downcast_ref() {
+                Some(bus::Error::Live { .. }) => ExitCode::from(EXIT_RUNNING),
+                Some(bus::Error::Group { .. } | bus::Error::NotASocket { .. }) => {
+                    ExitCode::from(EXIT_CONFIG)
+                }
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -140,10 +146,8 @@ pub async fn run_all(
     db: &Db,
     bus: &Bus,
     stop: &CancellationToken,
-    mut on_ready: impl FnMut(),
 ) -> anyhow::Result<()> {
     let mut roles = tokio::task::JoinSet::new();
-    let mut pulses = Vec::new();
     for worker in crate::model::worker::WORKERS {
         if worker.name == "bus" || !worker.in_target {
             continue;
@@ -156,41 +160,21 @@ pub async fn run_all(
             embedded: true,
             db: Some(db.clone()),
         };
-        pulses.push(ctx.pulse.clone());
         roles.spawn(async move {
             supervise(worker, ctx)
                 .await
                 .with_context(|| format!("worker {}", worker.name))
         });
     }
-    let ready = async {
-        for pulse in &pulses {
-            pulse.until_ready().await;
-        }
-    };
-    tokio::pin!(ready);
-    let mut announced = false;
     let mut outcome = Ok(());
-    loop {
-        tokio::select! {
-            () = &mut ready, if !announced => {
-                announced = true;
-                on_ready();
-            }
-            joined = roles.join_next() => match joined {
-                None => return outcome,
-                Some(Ok(Ok(()))) => {}
-                Some(Ok(Err(error))) => {
-                    stop.cancel();
-                    outcome = outcome.and(Err(error));
-                }
-                Some(Err(panic)) => {
-                    stop.cancel();
-                    outcome = outcome.and(Err(panic.into()));
-                }
-            },
+    while let Some(joined) = roles.join_next().await {
+        let ended = joined.context("a worker panicked").and_then(|ended| ended);
+        if ended.is_err() {
+            stop.cancel();
         }
+        outcome = outcome.and(ended);
     }
+    outcome
 }
 
 /// One role with its heartbeat and control channel, from start to clean end.

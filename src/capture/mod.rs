@@ -1,1 +1,7 @@
-//! Deciding parts of the capture path.
+//! Deciding parts of the capture path: cutting bytes into lines, knowing a file again,
+//! remembering which events are in a file. Values in, values out; the files themselves
+//! are the collector's and the ingester's.
+
+pub(crate) mod lines;
+pub(crate) mod rotation;
+pub(crate) mod seen;

@@ -12,6 +12,7 @@ mod deckies;
 mod decky;
 mod deploy;
 mod doctor;
+mod follow;
 mod init;
 mod logs;
 mod output;
@@ -122,6 +123,8 @@ fn parse(matches: &clap::ArgMatches) -> Result<Cli, clap::Error> {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Captured secrets are written below here: nothing of ours is for everybody.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
     let matches = command().get_matches();
     let cli = match parse(&matches) {
         Ok(cli) => cli,
@@ -177,6 +180,17 @@ fn broken_pipe(error: &anyhow::Error) -> bool {
 /// The settings of a command that is not a worker.
 fn load(sources: &Sources) -> anyhow::Result<Config> {
     Ok(Config::load(sources)?)
+}
+
+/// The database of a command that only makes sense where there is one.
+async fn open_existing(config: &Config) -> anyhow::Result<crate::db::Db> {
+    if !config.database.exists() {
+        anyhow::bail!(
+            "there is no database at {}: deploy something first (`decnet deploy`), or name the layout with --state-dir; an installed one may need sudo",
+            config.database.display()
+        );
+    }
+    Ok(crate::db::Db::open(&config.database).await?)
 }
 
 /// Runs `work` on a small runtime.

@@ -99,6 +99,12 @@ impl Sources {
         self.flags.insert(name.to_owned(), value.into());
     }
 
+    /// Whether anything but the built-in default gives `name` its value.
+    #[must_use]
+    pub fn is_set(&self, name: &str) -> bool {
+        self.origin(name) != Origin::Default
+    }
+
     /// Reads an INI file. A missing one is fine unless `required`.
     pub fn read_ini(&mut self, path: &Path, required: bool) {
         let Some(text) = self.read_file(path, required) else {

@@ -5,13 +5,19 @@
 //! Migrations lie in `migrations/<engine>/NNNN_noun.sql`, are embedded, and run under
 //! a file lock, so workers may start side by side.
 
+pub mod checkpoint;
+pub mod credential;
 pub mod decky;
+pub mod log;
+pub mod token;
+pub mod user;
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, SqlitePool};
 
 use crate::net::lock;
 
@@ -67,6 +73,54 @@ pub(crate) fn attempt(what: &'static str) -> impl FnOnce(sqlx::Error) -> Error {
     move |source| Error::Query { what, source }
 }
 
+/// Part of a list, newest first: rows whose id is below `before`, at most `limit`.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// Id of the last row of the page before; `None` begins at the newest.
+    pub before: Option<i64>,
+    /// 1 to 1000; anything else is brought into that range.
+    pub limit: u32,
+}
+
+impl Page {
+    fn before_id(self) -> i64 {
+        self.before.unwrap_or(i64::MAX)
+    }
+
+    fn rows(self) -> i64 {
+        i64::from(self.limit.clamp(1, 1000))
+    }
+}
+
+/// `head values ($1, …, $columns), … tail` for `rows` rows. Nothing but these literals
+/// and numbers gets into the text, so it is as safe as a literal.
+fn values_sql(
+    head: &'static str,
+    columns: usize,
+    rows: usize,
+    tail: &'static str,
+) -> AssertSqlSafe<String> {
+    let mut sql = String::with_capacity(head.len() + tail.len() + columns * rows * 6);
+    sql.push_str(head);
+    sql.push_str(" values ");
+    for row in 0..rows {
+        sql.push_str(if row == 0 { "(" } else { ", (" });
+        for column in 1..=columns {
+            // Writing to a String cannot fail.
+            let _infallible = write!(
+                sql,
+                "{}${}",
+                if column == 1 { "" } else { ", " },
+                row * columns + column
+            );
+        }
+        sql.push(')');
+    }
+    sql.push(' ');
+    sql.push_str(tail);
+    AssertSqlSafe(sql)
+}
+
 /// An open database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Db {
@@ -108,6 +162,7 @@ impl Db {
                 source,
             })?;
         let _held = lock::wait(&path.with_extension("db.lock")).map_err(prepare)?;
+        adopt(path).map_err(prepare)?;
         sqlx::migrate!("src/db/migrations/sqlite")
             .run(&pool)
             .await
@@ -122,4 +177,30 @@ impl Db {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// What root creates in the service's directory belongs to the service: otherwise one
+/// `sudo decnet deploy` before the first start would lock every worker out.
+fn adopt(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let Some(parent) = path.parent() else {
+        return Ok(());
+    };
+    let owner = std::fs::metadata(parent)?;
+    if !nix::unistd::geteuid().is_root() || owner.uid() == 0 {
+        return Ok(());
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        match chown(Path::new(&file), Some(owner.uid()), Some(owner.gid())) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    chown(
+        path.with_extension("db.lock"),
+        Some(owner.uid()),
+        Some(owner.gid()),
+    )
 }

@@ -5,7 +5,6 @@
 //! `.decnet-new`. Nothing here asks anything, needs a network, or fails because systemd,
 //! docker, polkit or logrotate is not there.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
@@ -32,8 +31,6 @@ pub(super) struct Applier<'a> {
     pub(super) force: bool,
     /// Why nothing is started, if so.
     pub(super) no_start: Option<String>,
-    /// Units written by this run that were not there before.
-    pub(super) fresh: BTreeSet<String>,
 }
 
 impl Applier<'_> {
@@ -50,11 +47,30 @@ impl Applier<'_> {
         self.manifest.answers = Some(answers);
         self.manifest.installed = true;
         for step in steps {
+            if let Step::File { path, .. } = step {
+                self.sweep(path);
+            }
             self.intend_one(step);
         }
         let state = self.host.path(crate::init::render::STATE);
         fs::create_dir_all(&state).with_context(|| format!("creating {}", state.display()))?;
         self.manifest.save(self.host)
+    }
+
+    /// Removes what a killed run left half-written beside `path`. Only where nobody but
+    /// root writes: elsewhere a worker may be at it right now.
+    pub(super) fn sweep(&self, path: &str) {
+        let Some(dir) = Path::new(path).parent().filter(|d| d.starts_with("/etc")) else {
+            return;
+        };
+        let entries = fs::read_dir(self.host.path(&dir.to_string_lossy()));
+        for entry in entries.into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(".decnet-") && name.len() == ".decnet-".len() + 6 {
+                let _gone_or_not = fs::remove_file(entry.path());
+            }
+        }
     }
 
     fn intend_one(&mut self, step: &Step) {
@@ -89,7 +105,8 @@ impl Applier<'_> {
             .ancestors()
             .skip(1)
             .map(|p| p.to_string_lossy().into_owned())
-            .take_while(|p| p.len() > 1 && !self.host.path(p).exists())
+            // Top directories are the system's, even in an image that lacks them.
+            .take_while(|p| p.matches('/').count() > 1 && !self.host.path(p).exists())
             .collect();
         for parent in missing {
             self.expect(&parent, Kind::Dir, true);
@@ -141,11 +158,11 @@ impl Applier<'_> {
         entry.done = false;
         if kind == Kind::Unit && disk.as_deref() != Some(&wanted) {
             self.manifest.reload = true;
-            if disk.is_some()
-                && let Some(unit) = path.rsplit('/').next()
-            {
-                self.manifest.restart.insert(unit.to_owned());
-            }
+            let pending = match disk {
+                Some(_) => &mut self.manifest.restart,
+                None => &mut self.manifest.fresh,
+            };
+            pending.insert(base_name(path));
         }
     }
 
@@ -193,7 +210,12 @@ impl Applier<'_> {
             Step::Password(path) => self.password(path),
             Step::Log(path) => self.log(path),
             Step::Link { path, target } => self.link(path, target),
-            Step::Withdraw(path) => self.withdraw(path),
+            Step::Withdraw(path) => {
+                if !self.dry_run && [".service", ".timer"].iter().any(|e| path.ends_with(e)) {
+                    self.stop(&base_name(path))?;
+                }
+                self.withdraw(path)
+            }
             Step::Settle { .. } => Ok(Outcome::skip("")),
         }
     }
@@ -376,9 +398,6 @@ impl Applier<'_> {
         if !same {
             self.parents(path)?;
             file::write_atomic(&real, content.as_bytes(), mode)?;
-            if kind == Kind::Unit && disk.is_none() {
-                self.fresh.insert(base_name(path));
-            }
         }
         own::set(&real, ids, mode)?;
         self.take_back(path)?;
@@ -525,9 +544,6 @@ impl Applier<'_> {
         if self.dry_run {
             return Ok(Outcome::Would);
         }
-        if entry.kind == Kind::Unit {
-            self.stop(&base_name(path))?;
-        }
         let mut said = "removed".to_owned();
         let disk = disk_sum(&real);
         if entry.kind != Kind::Link
@@ -554,6 +570,7 @@ impl Applier<'_> {
         self.take_back(path)?;
         self.manifest.entries.remove(path);
         self.manifest.restart.remove(&base_name(path));
+        self.manifest.fresh.remove(&base_name(path));
         Ok(Outcome::Done(said))
     }
 }

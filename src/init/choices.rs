@@ -363,10 +363,9 @@ fn check_install_dir(answer: &Answer, host: &Host, problems: &mut Vec<String>) -
         complain("lies in the state or log directory; name another, such as /opt/decnet");
     } else if UNFIT_TREES.iter().any(|t| path.starts_with(t)) {
         complain("lies where services cannot keep anything; use a place such as /opt or /srv");
-    } else if let Some(home) = host.home_above(&path) {
+    } else if let Some(home) = ["/home", "/root"].iter().find(|h| path.starts_with(h)) {
         complain(&format!(
-            "lies in the home directory {}, which the services cannot see; use a place such as /opt or /srv",
-            home.display()
+            "lies in {home}, which the services cannot see; use a place such as /opt or /srv"
         ));
     } else {
         let real = host.path(&path.to_string_lossy());

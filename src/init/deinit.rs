@@ -18,11 +18,12 @@ impl Applier<'_> {
     /// # Errors
     /// The first step that failed; what was done stays done and recorded.
     pub(super) fn undo(&mut self, purge: bool, report: &mut Report) -> anyhow::Result<()> {
-        let was_installed = self.manifest.installed;
         self.quiet(report)?;
         self.take_away(report)?;
         if !self.dry_run {
             self.manifest.installed = false;
+            self.manifest.settled = false;
+            self.manifest.fresh.clear();
             self.manifest.started = false;
             self.manifest.resume = false;
             self.manifest.program = None;
@@ -35,9 +36,6 @@ impl Applier<'_> {
             self.manifest.save(self.host)?;
         }
         self.say_kept(report);
-        if !was_installed {
-            report.note("deinit was done before; nothing else was left to remove");
-        }
         Ok(())
     }
 
@@ -111,6 +109,9 @@ impl Applier<'_> {
         // Enabling goes before the unit it enables.
         paths.sort_by_key(|(kind, _)| *kind != Kind::Link);
         for (_, path) in paths {
+            if !self.dry_run {
+                self.sweep(&path);
+            }
             match self.withdraw(&path) {
                 Ok(outcome) => report.add("remove", &path, outcome),
                 Err(error) => {
@@ -130,7 +131,7 @@ impl Applier<'_> {
             self.manifest.entries.remove(&format!("{RUN}/{name}"));
         }
         self.leave_empty(report, |path| {
-            path.starts_with("/etc/systemd/")
+            path.starts_with("/etc/systemd")
                 || path.starts_with("/etc/polkit-1")
                 || path.starts_with(RUN)
                 || ["/etc/tmpfiles.d", "/etc/sysusers.d", "/etc/logrotate.d"].contains(&path)

@@ -94,6 +94,9 @@ impl Program {
 pub(super) struct Manifest {
     /// False after a deinit that kept data.
     pub(super) installed: bool,
+    /// A run went through to its end since then.
+    #[serde(default)]
+    pub(super) settled: bool,
     pub(super) answers: Option<Answers>,
     /// Accounts made by init.
     #[serde(default)]
@@ -115,6 +118,9 @@ pub(super) struct Manifest {
     /// Units whose text changed and that were not restarted since.
     #[serde(default)]
     pub(super) restart: BTreeSet<String>,
+    /// Units that are new and were not started since.
+    #[serde(default)]
+    pub(super) fresh: BTreeSet<String>,
     /// The service manager has not read the units since they changed.
     #[serde(default)]
     pub(super) reload: bool,

@@ -27,7 +27,7 @@ use anyhow::Context;
 
 use apply::Applier;
 use choices::Given;
-use host::{Host, Systemd};
+use host::Host;
 use manifest::Manifest;
 use report::Report;
 
@@ -82,7 +82,13 @@ pub fn run(request: &Request, report: &mut Report) -> anyhow::Result<()> {
     let host = Host::open(request.prefix.as_deref());
     // Group and mode are set on descriptors afterwards; nothing is ever wider on the way.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-    let manifest = Manifest::load(&host)?;
+    let manifest = match Manifest::load(&host) {
+        Err(error) if request.dry_run && !root => {
+            report.note(format!("planning as for a new host: {error:#}"));
+            None
+        }
+        loaded => loaded?,
+    };
     if request.deinit {
         return undo(request, &host, manifest, report);
     }
@@ -104,6 +110,10 @@ fn install(
             given
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Given::default(),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied && request.dry_run => {
+            report.note(format!("planning without {preseed_path}: {error}"));
+            Given::default()
+        }
         Err(error) => {
             problems.push(format!("reading {preseed_path}: {error}"));
             Given::default()
@@ -142,7 +152,6 @@ fn install(
         dry_run: request.dry_run,
         force: request.force,
         no_start,
-        fresh: std::collections::BTreeSet::new(),
     };
     if !request.dry_run {
         applier
@@ -157,6 +166,7 @@ fn install(
     }
     if !request.dry_run {
         applier.manifest.hand_over = false;
+        applier.manifest.settled = true;
         applier.manifest.save(host)?;
     }
     for remark in host.remarks() {
@@ -191,9 +201,7 @@ fn undo(
         report.note("this host was never initialised; nothing was removed");
         return Ok(());
     };
-    if let (false, Systemd::Away(_)) = (request.purge, host.systemd())
-        && !manifest.installed
-    {
+    if !manifest.installed && !request.purge {
         report.note("deinit was done before; nothing was removed");
         return Ok(());
     }
@@ -219,7 +227,6 @@ fn undo(
         dry_run: request.dry_run,
         force: request.force,
         no_start: None,
-        fresh: std::collections::BTreeSet::new(),
     };
     applier.undo(request.purge, report)
 }

@@ -45,7 +45,8 @@ pub(super) fn is_set(path: &Path, ids: Ids, mode: u32) -> bool {
 pub(super) fn set(path: &Path, ids: Ids, mode: u32) -> io::Result<()> {
     let file = open(path, 0)?;
     let meta = file.metadata()?;
-    if !meta.is_dir() && !(meta.is_file() && meta.nlink() == 1) {
+    let plain = meta.is_file() && meta.nlink() == 1;
+    if !(meta.is_dir() || plain) {
         return Err(io::Error::other("is neither a directory nor a plain file"));
     }
     if fits(&meta, ids, mode) {

@@ -31,6 +31,7 @@ impl Applier<'_> {
                 if !self.dry_run {
                     self.manifest.reload = false;
                     self.manifest.restart.clear();
+                    self.manifest.fresh.clear();
                     self.manifest.program = self.program();
                 }
                 report.add("start", TARGET, Outcome::skip(why));
@@ -61,6 +62,9 @@ impl Applier<'_> {
             report.add("reload", "systemd", Outcome::skip("no unit changed"));
         }
         if let Some(why) = self.no_start.clone() {
+            if self.manifest.program.is_none() {
+                self.manifest.program = self.program();
+            }
             report.add("start", TARGET, Outcome::skip(&why));
             return Ok(());
         }
@@ -75,83 +79,71 @@ impl Applier<'_> {
         if self.manifest.program.is_some() && self.manifest.program != program {
             self.manifest.restart.extend(workers.iter().cloned());
         }
-        let running: Vec<String> = self
-            .manifest
-            .restart
-            .iter()
-            .filter(|unit| !self.fresh.contains(*unit) && is_active(systemctl, unit))
-            .cloned()
-            .collect();
-        let first = !self.manifest.started || self.manifest.resume;
-        let mut expected = running.clone();
+        // The target holds nothing itself; restarting it would restart everything.
+        self.manifest.restart.remove(TARGET);
+        let changed: Vec<String> = self.manifest.restart.iter().cloned().collect();
+        let restarted = active(systemctl, &changed);
+        let first = self.manifest.resume || (!self.manifest.started && self.may_start());
+        let started: Vec<String> = if first {
+            workers.to_vec()
+        } else if is_active(systemctl, TARGET) {
+            let own = |u: &&String| workers.contains(u) || u.ends_with(".timer");
+            self.manifest.fresh.iter().filter(own).cloned().collect()
+        } else {
+            Vec::new()
+        };
         let mut problems = Vec::new();
-        if !running.is_empty() {
-            // A timer or the target is restarted by name as well; a oneshot that is not
-            // running is not touched.
-            let mut args = vec!["try-restart"];
-            args.extend(running.iter().map(String::as_str));
-            problems.extend(host::call(systemctl, &args).err());
+        if !restarted.is_empty() {
+            problems.extend(verb(systemctl, "try-restart", &restarted).err());
         }
         if first {
             problems.extend(host::call(systemctl, &["start", TARGET]).err());
-            expected.extend(workers.iter().cloned());
-        } else if is_active(systemctl, TARGET) {
-            let fresh: Vec<String> = self
-                .fresh
-                .iter()
-                .filter(|u| workers.contains(u) || u.ends_with(".timer"))
-                .cloned()
-                .collect();
-            if !fresh.is_empty() {
-                let mut args = vec!["start"];
-                args.extend(fresh.iter().map(String::as_str));
-                problems.extend(host::call(systemctl, &args).err());
-                expected.extend(fresh);
-            }
+        } else if !started.is_empty() {
+            problems.extend(verb(systemctl, "start", &started).err());
         }
         self.manifest.restart.clear();
+        self.manifest.fresh.clear();
         self.manifest.resume = false;
-        self.manifest.started = true;
+        self.manifest.started |= first;
         self.manifest.program = program;
         for problem in &problems {
             report.note(format!("{problem:#}"));
         }
-        expected.sort();
-        expected.dedup();
-        let down: Vec<String> = expected
-            .iter()
-            .filter(|unit| is_enabled(systemctl, unit) && !is_active(systemctl, unit))
-            .cloned()
-            .collect();
-        for unit in &down {
-            report.unit_down = true;
-            report.add(
-                "start",
-                unit,
-                Outcome::Fail(format!(
-                    "it did not come up; see `systemctl status {unit}` and `journalctl -u {unit}`"
-                )),
-            );
-        }
-        if expected.is_empty() {
+        if restarted.is_empty() && started.is_empty() {
             let why = if is_active(systemctl, TARGET) {
                 "runs, and nothing changed"
             } else {
                 "stopped by the operator; `systemctl start decnet.target` starts it"
             };
             report.add("start", TARGET, Outcome::skip(why));
-        } else if down.is_empty() {
-            let what = if first {
-                TARGET.to_owned()
-            } else {
-                expected.join(" ")
-            };
-            report.add(
-                if first { "start" } else { "restart" },
-                &what,
-                Outcome::done(),
-            );
+            return;
         }
+        let down = down(systemctl, &[restarted.clone(), started.clone()].concat());
+        let up = |units: &[String]| -> Vec<String> {
+            units
+                .iter()
+                .filter(|u| !down.contains(u))
+                .cloned()
+                .collect()
+        };
+        for (step, units) in [("restart", up(&restarted)), ("start", up(&started))] {
+            if !units.is_empty() {
+                report.add(step, &units.join(" "), Outcome::done());
+            }
+        }
+        for unit in &down {
+            report.unit_down = true;
+            let advice = format!(
+                "it did not come up; see `systemctl status {unit}` and `journalctl -u {unit}`"
+            );
+            report.add("start", unit, Outcome::Fail(advice));
+        }
+    }
+
+    /// A package upgrade starts nothing that an earlier run was told not to start; a run
+    /// by hand does.
+    fn may_start(&self) -> bool {
+        !self.manifest.settled || std::env::var_os("DPKG_MAINTSCRIPT_PACKAGE").is_none()
     }
 
     fn program(&self) -> Option<Program> {
@@ -185,13 +177,52 @@ impl Applier<'_> {
 }
 
 fn is_active(systemctl: &Path, unit: &str) -> bool {
-    ["is-active", "is-enabled"]
-        .first()
-        .is_some_and(|verb| host::call(systemctl, &[verb, "--quiet", unit]).is_ok())
+    host::call(systemctl, &["is-active", "--quiet", unit]).is_ok()
 }
 
-fn is_enabled(systemctl: &Path, unit: &str) -> bool {
-    host::call(systemctl, &["is-enabled", "--quiet", unit]).is_ok()
+fn verb(systemctl: &Path, verb: &str, units: &[String]) -> anyhow::Result<()> {
+    let mut args = vec![verb];
+    args.extend(units.iter().map(String::as_str));
+    host::call(systemctl, &args)
+}
+
+/// What `systemctl VERB` says of each unit, in order.
+fn words(systemctl: &Path, verb: &str, units: &[String]) -> Vec<String> {
+    let mut args = vec![verb];
+    args.extend(units.iter().map(String::as_str));
+    // Its exit code speaks of all units at once; the lines speak of each.
+    let output = match units.is_empty() {
+        true => return Vec::new(),
+        false => host::run(systemctl, &args),
+    };
+    let text = output.map(|o| o.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&text)
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Those of `units` that run.
+fn active(systemctl: &Path, units: &[String]) -> Vec<String> {
+    let words = words(systemctl, "is-active", units);
+    units
+        .iter()
+        .zip(words)
+        .filter(|(_, word)| ["active", "reloading", "activating"].contains(&word.as_str()))
+        .map(|(unit, _)| unit.clone())
+        .collect()
+}
+
+/// Those of `units` that are enabled and should run by now, but do not.
+fn down(systemctl: &Path, units: &[String]) -> Vec<String> {
+    let states = words(systemctl, "is-active", units);
+    let enabled = words(systemctl, "is-enabled", units);
+    units
+        .iter()
+        .zip(states.iter().zip(enabled))
+        .filter(|(_, (state, enabled))| *state != "active" && enabled == "enabled")
+        .map(|(unit, _)| unit.clone())
+        .collect()
 }
 
 /// Tells every decky to go: they outlive the worker that started them. Returns the names

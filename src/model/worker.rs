@@ -109,7 +109,7 @@ pub const WORKERS: &[Worker] = &[
             Need::Docker,
         ],
         shape: Shape::Server,
-        threads: 1,
+        threads: 2,
         topics_in: &["system.log", "system.*.health"],
         topics_out: &["system.<worker>.control"],
     },

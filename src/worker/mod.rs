@@ -32,6 +32,11 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::model::Stamp;
 
+/// How often a worker says that it is alive.
+pub const HEARTBEAT: Duration = Duration::from_secs(30);
+/// A heartbeat older than this is stale: three were missed.
+pub const STALE: Duration = Duration::from_secs(90);
+
 /// Everything a role is given.
 #[derive(Clone)]
 pub struct Ctx {

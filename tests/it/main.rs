@@ -15,3 +15,4 @@ mod fleet;
 mod init;
 mod layers;
 mod support;
+mod transcript;

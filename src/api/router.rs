@@ -1,0 +1,66 @@
+//! Every route, in reading order. What guards a route stands in its handler's
+//! signature: `Member`, `Viewer`, `Admin`, or nothing.
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::routing::get;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::error::Error;
+use super::{Api, credentials, edge, health, logs, openapi, session, stream, workers};
+
+/// Largest request body; nothing we take is near it.
+const BODY_BYTES: usize = 64 * 1024;
+
+fn v1() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        // system
+        .routes(routes!(health::health))
+        // auth
+        .routes(routes!(session::login))
+        .routes(routes!(session::logout))
+        .routes(routes!(session::change_password))
+        .routes(routes!(session::me))
+        // workers
+        .routes(routes!(workers::list))
+        .routes(routes!(workers::start_all))
+        .routes(routes!(workers::start))
+        .routes(routes!(workers::stop))
+        .routes(routes!(workers::restart))
+        // findings
+        .routes(routes!(logs::list))
+        .routes(routes!(credentials::list))
+        .routes(routes!(stream::stream))
+}
+
+fn parts() -> (Router<Api>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::with_openapi(openapi::Doc::openapi())
+        .nest("/api/v1", v1())
+        .split_for_parts()
+}
+
+/// The API's description, as served.
+#[must_use]
+pub fn document() -> String {
+    // Made of strings and numbers, so it always serialises.
+    parts().1.to_pretty_json().unwrap_or_default()
+}
+
+/// The whole API.
+pub fn router(api: Api) -> Router {
+    let document = Bytes::from(document());
+    let (routes, _) = parts();
+    routes
+        .route(
+            "/api/v1/openapi.json",
+            get(move || async move { openapi::reply(document) }),
+        )
+        .fallback(|| async { Error::of_status(StatusCode::NOT_FOUND) })
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(axum::middleware::from_fn(edge::edge))
+        .with_state(api)
+}

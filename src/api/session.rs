@@ -1,0 +1,203 @@
+//! `/auth`: log in, log out, change the password, who am I.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use super::auth::{self, Client, Member};
+use super::error::{Error, Problem};
+use super::extract::Json;
+use super::{Api, password};
+use crate::db::user::Role;
+use crate::model::Stamp;
+
+/// Longest account name.
+const MAX_NAME: usize = 64;
+
+/// A name and a password.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LoginRequest {
+    #[schema(max_length = 64)]
+    username: String,
+    #[schema(max_length = 128)]
+    password: String,
+}
+
+/// An open session.
+#[derive(Serialize, ToSchema)]
+pub(super) struct LoginReply {
+    /// Send it as `Authorization: Bearer TOKEN`.
+    token: String,
+    /// RFC 3339; the session ends then at the latest, and after an hour without use.
+    expires_at: String,
+    /// Every other route answers 403 until the password is changed.
+    must_change_password: bool,
+    role: Role,
+}
+
+/// Logs in.
+#[utoipa::path(
+    post, path = "/auth/login", tag = "auth", security(()),
+    request_body = LoginRequest,
+    responses(
+        (status = 200, body = LoginReply),
+        (status = 401, description = "Wrong name or password", body = Problem),
+        (status = 422, description = "A field is missing, unknown or too long", body = Problem),
+        (status = 429, description = "Too many attempts; see Retry-After", body = Problem),
+        (status = 503, description = "Too many logins at once", body = Problem),
+    )
+)]
+pub(super) async fn login(
+    State(api): State<Api>,
+    Client(address): Client,
+    Json(request): Json<LoginRequest>,
+) -> Result<axum::Json<LoginReply>, Error> {
+    let name = request.username;
+    if name.is_empty() || name.len() > MAX_NAME || request.password.len() > password::MAX_BYTES {
+        return Err(Error::unacceptable(
+            "bad-body",
+            format!(
+                "username takes 1 to {MAX_NAME} bytes, password at most {}.",
+                password::MAX_BYTES
+            ),
+        ));
+    }
+    attempt(&api, &name, address)?;
+    let user = api.db.user_by_name(&name).await?;
+    let stored = user.as_ref().map(|u| u.password_hash.clone());
+    let fits = api.turnstile.verify(request.password, stored).await?;
+    let Some(user) = user.filter(|_| fits) else {
+        api.audit(&name, address, "login", "", "refused").await;
+        return Err(Error::unauthorized("Wrong user name or password."));
+    };
+    api.throttle().succeed(&name, address);
+    let (token, hash) = auth::mint();
+    let now = Stamp::now();
+    let expires_at = now.plus(api.config.api.session);
+    api.db.session_add(&hash, &user.id, now, expires_at).await?;
+    api.audit(&name, address, "login", "", "ok").await;
+    Ok(axum::Json(LoginReply {
+        token,
+        expires_at: expires_at.to_string(),
+        must_change_password: user.must_change_password,
+        role: user.role,
+    }))
+}
+
+/// Counts a password guess, or refuses to look at it yet.
+fn attempt(api: &Api, name: &str, address: std::net::IpAddr) -> Result<(), Error> {
+    api.throttle()
+        .begin(name, address, Instant::now())
+        .map_err(|wait| {
+            Error::too_many(
+                "too-many-attempts",
+                "Too many attempts for this account or from this address; wait and try again.",
+                wait,
+            )
+        })
+}
+
+/// Ends this session.
+#[utoipa::path(
+    post, path = "/auth/logout", tag = "auth",
+    responses((status = 204), (status = 401, body = Problem))
+)]
+pub(super) async fn logout(State(api): State<Api>, member: Member) -> Result<StatusCode, Error> {
+    api.db.session_end(&member.token).await?;
+    api.recent.clear();
+    let name = &member.session.user_name;
+    api.audit(name, member.address, "logout", "", "ok").await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The old password and the one to take its place.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChangePassword {
+    old_password: String,
+    /// At least 12 characters, at most 128 bytes, five different characters, without
+    /// the account's name, and not the old one.
+    #[schema(min_length = 12, max_length = 128)]
+    new_password: String,
+}
+
+/// Changes one's own password and ends every other session of the account.
+#[utoipa::path(
+    post, path = "/auth/change-password", tag = "auth",
+    request_body = ChangePassword,
+    responses(
+        (status = 204),
+        (status = 401, body = Problem),
+        (status = 403, description = "The old password is wrong", body = Problem),
+        (status = 422, description = "The new password is not acceptable", body = Problem),
+        (status = 429, description = "Too many attempts; see Retry-After", body = Problem),
+    )
+)]
+pub(super) async fn change_password(
+    State(api): State<Api>,
+    member: Member,
+    Json(request): Json<ChangePassword>,
+) -> Result<StatusCode, Error> {
+    let name = member.session.user_name;
+    password::check(&request.new_password, &name)
+        .map_err(|why| Error::unacceptable("bad-password", format!("{why}.")))?;
+    if request.new_password == request.old_password {
+        return Err(Error::unacceptable(
+            "bad-password",
+            "the new password is the old one.",
+        ));
+    }
+    let too_long = request.old_password.len() > password::MAX_BYTES;
+    attempt(&api, &name, member.address)?;
+    let user = api.db.user_by_name(&name).await?;
+    let stored = user.as_ref().map(|u| u.password_hash.clone());
+    if too_long || !api.turnstile.verify(request.old_password, stored).await? {
+        api.audit(&name, member.address, "change-password", "", "refused")
+            .await;
+        return Err(Error::forbidden(
+            "wrong-password",
+            "The old password is wrong.",
+        ));
+    }
+    let hash = api.turnstile.hash(request.new_password).await?;
+    let id = &member.session.user_id;
+    api.db
+        .user_set_password(id, &hash, false, Some(&member.token), Stamp::now())
+        .await?;
+    api.recent.clear();
+    api.throttle().succeed(&name, member.address);
+    api.forget_first_password(&name);
+    api.audit(&name, member.address, "change-password", "", "ok")
+        .await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whose session this is.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Me {
+    id: String,
+    username: String,
+    role: Role,
+    must_change_password: bool,
+    /// RFC 3339.
+    expires_at: String,
+}
+
+/// Whose session this is.
+#[utoipa::path(
+    get, path = "/auth/me", tag = "auth",
+    responses((status = 200, body = Me), (status = 401, body = Problem))
+)]
+pub(super) async fn me(member: Member) -> axum::Json<Me> {
+    let session = member.session;
+    axum::Json(Me {
+        id: session.user_id,
+        username: session.user_name,
+        role: session.role,
+        must_change_password: session.must_change_password,
+        expires_at: session.expires_at.to_string(),
+    })
+}

@@ -1,0 +1,615 @@
+//! Captured events. Ids ascend in commit order, so a reader that remembers the last id
+//! it saw misses nothing; lists are newest first and paged by id.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+
+use serde_json::{Map, Value};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
+
+use crate::db::checkpoint::{self, Checkpoint};
+use crate::db::credential::{Gathered, NewCredential};
+use crate::db::{Db, Page, Result, attempt, values_sql};
+use crate::model::{Event, Flow, Proto, Severity, Stamp};
+
+/// Rows per insert statement.
+const ROWS: usize = 64;
+
+/// A stored event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRow {
+    /// Ascends in commit order.
+    pub id: i64,
+    /// The event.
+    pub event: Event,
+}
+
+/// Which events to list; all given conditions must hold.
+#[derive(Clone, Debug, Default)]
+pub struct LogFilter {
+    /// Decky name.
+    pub decky: Option<String>,
+    /// Service slug.
+    pub service: Option<String>,
+    /// Event kind.
+    pub kind: Option<String>,
+    /// Attacker's address.
+    pub src_ip: Option<String>,
+    /// Connection id.
+    pub session: Option<String>,
+    /// Not before this moment.
+    pub since: Option<Stamp>,
+    /// Before this moment.
+    pub until: Option<Stamp>,
+    /// Part of a field or of the message, letter case of ASCII ignored.
+    pub text: Option<String>,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inserted {
+    /// Events stored.
+    pub logs: usize,
+    /// Events that were there already.
+    pub known: usize,
+    /// Credentials never seen before.
+    pub credentials: Vec<NewCredential>,
+}
+
+/// The select statement. `$driver` is the condition an index serves: a nullable
+/// condition (`$1 is null or …`) cannot use one.
+macro_rules! list_sql {
+    ($driver:literal, $paging:literal) => {
+        concat!(
+            "select id, eid, ts, severity, decky, service, kind, src_ip, src_port, dst_ip,
+                 dst_port, proto, session, fields, msg
+             from logs where ",
+            $driver,
+            " and ($1 is null or decky = $1) and ($2 is null or service = $2)
+              and ($3 is null or kind = $3) and ($4 is null or src_ip = $4)
+              and ($5 is null or session = $5) and ($6 is null or ts >= $6)
+              and ($7 is null or ts < $7)
+              and ($8 is null or lower(fields) like $8 escape '!' or lower(msg) like $9 escape '!')
+              and ",
+            $paging
+        )
+    };
+}
+
+macro_rules! pick_sql {
+    ($filter:expr, $paging:literal) => {
+        if $filter.session.is_some() {
+            list_sql!("session = $5", $paging)
+        } else if $filter.src_ip.is_some() {
+            list_sql!("src_ip = $4", $paging)
+        } else if $filter.since.is_some() {
+            // Ids and times run nearly alike, so this ends the scan where the time ends.
+            list_sql!(
+                "id >= coalesce((select min(id) from logs where ts >= $6), 9223372036854775807)",
+                $paging
+            )
+        } else if $filter.until.is_some() {
+            list_sql!(
+                "id <= coalesce((select max(id) from logs where ts < $7), 0)",
+                $paging
+            )
+        } else {
+            list_sql!("1 = 1", $paging)
+        }
+    };
+}
+
+impl Db {
+    /// Stores a batch and how far its reader came, in one transaction: all of it or
+    /// nothing. An event whose `eid` is known is left alone and its credential not
+    /// counted again.
+    ///
+    /// # Errors
+    /// When the database cannot be written; nothing changed then.
+    pub async fn log_insert_batch(
+        &self,
+        events: &[Event],
+        source: &str,
+        at: &Checkpoint,
+        now: Stamp,
+    ) -> Result<Inserted> {
+        let mut tx = self
+            .pool
+            .begin_with("begin immediate")
+            .await
+            .map_err(attempt("beginning a batch"))?;
+        let mut done = Inserted::default();
+        let mut gathered = Gathered::default();
+        for chunk in events.chunks(ROWS) {
+            let fresh = insert_chunk(&mut tx, chunk).await?;
+            done.logs += fresh.len();
+            done.known += chunk.len() - fresh.len();
+            for event in fresh {
+                gathered.add(event);
+            }
+        }
+        done.credentials = gathered.upsert(&mut tx).await?;
+        checkpoint::save(&mut tx, source, at, now).await?;
+        tx.commit().await.map_err(attempt("storing a batch"))?;
+        Ok(done)
+    }
+
+    /// Events, newest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn log_list(&self, filter: &LogFilter, page: Page) -> Result<Vec<LogRow>> {
+        let sql = pick_sql!(filter, "id < $10 order by id desc limit $11");
+        self.log_select(sql, filter, page.before_id(), page.rows())
+            .await
+    }
+
+    /// Events stored after the one called `id`, oldest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn log_after(&self, id: i64, limit: u32, filter: &LogFilter) -> Result<Vec<LogRow>> {
+        let sql = pick_sql!(filter, "id > $10 order by id limit $11");
+        let rows = Page {
+            before: None,
+            limit,
+        };
+        self.log_select(sql, filter, id, rows.rows()).await
+    }
+
+    async fn log_select(
+        &self,
+        sql: &'static str,
+        filter: &LogFilter,
+        id: i64,
+        limit: i64,
+    ) -> Result<Vec<LogRow>> {
+        let in_json = filter.text.as_deref().map(|t| pattern(&json_inner(t)));
+        let rows = sqlx::query(sql)
+            .bind(&filter.decky)
+            .bind(&filter.service)
+            .bind(&filter.kind)
+            .bind(&filter.src_ip)
+            .bind(&filter.session)
+            .bind(filter.since.map(|s| s.0))
+            .bind(filter.until.map(|s| s.0))
+            .bind(in_json)
+            .bind(filter.text.as_deref().map(pattern))
+            .bind(id)
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(attempt("listing events"))?;
+        rows.iter()
+            .map(from_row)
+            .collect::<std::result::Result<_, _>>()
+            .map_err(attempt("reading an event row"))
+    }
+
+    /// Id of the newest event; 0 when there is none.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn log_latest_id(&self) -> Result<i64> {
+        sqlx::query_scalar("select coalesce(max(id), 0) from logs")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(attempt("reading the newest event id"))
+    }
+
+    /// How many events are stored.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn log_count(&self) -> Result<i64> {
+        sqlx::query_scalar("select count(*) from logs")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(attempt("counting events"))
+    }
+}
+
+/// Inserts up to [`ROWS`] events; returns those that were not there before.
+async fn insert_chunk<'a>(tx: &mut SqliteConnection, chunk: &'a [Event]) -> Result<Vec<&'a Event>> {
+    let sql = values_sql(
+        "insert into logs (eid, ts, severity, decky, service, kind, src_ip, src_port, dst_ip,
+             dst_port, proto, session, fields, msg)",
+        14,
+        chunk.len(),
+        "on conflict (eid) do nothing",
+    );
+    let mut query = sqlx::query(sql);
+    for event in chunk {
+        let flow = event.flow.as_ref();
+        query = query
+            .bind(&event.eid)
+            .bind(event.ts.0)
+            .bind(i64::from(event.severity.number()))
+            .bind(&event.decky)
+            .bind(&event.service)
+            .bind(&event.kind)
+            .bind(flow.map(|f| f.src.ip().to_string()))
+            .bind(flow.map(|f| i64::from(f.src.port())))
+            .bind(flow.map(|f| f.dst.ip().to_string()))
+            .bind(flow.map(|f| i64::from(f.dst.port())))
+            .bind(flow.map(|f| f.proto.as_str()))
+            .bind(flow.map(|f| f.session.as_str()))
+            .bind(fields_json(event))
+            .bind(&event.msg);
+    }
+    let done = query
+        .execute(&mut *tx)
+        .await
+        .map_err(attempt("storing events"))?;
+    let stored = usize::try_from(done.rows_affected()).unwrap_or(usize::MAX);
+    if stored == chunk.len() {
+        return Ok(chunk.iter().collect());
+    }
+    if stored == 0 {
+        return Ok(Vec::new());
+    }
+    // The rows this statement added are the newest ones; nobody else writes meanwhile.
+    let eids: Vec<String> = sqlx::query_scalar("select eid from logs order by id desc limit $1")
+        .bind(i64::try_from(stored).unwrap_or(i64::MAX))
+        .fetch_all(tx)
+        .await
+        .map_err(attempt("storing events"))?;
+    let mut eids: HashSet<String> = eids.into_iter().collect();
+    Ok(chunk.iter().filter(|e| eids.remove(&e.eid)).collect())
+}
+
+/// The event's own fields; of two equal keys the first, as in [`Event::field`].
+fn fields_json(event: &Event) -> String {
+    let mut fields = Map::with_capacity(event.fields.len());
+    for (key, value) in &event.fields {
+        fields
+            .entry(key.as_str())
+            .or_insert_with(|| Value::String(value.clone()));
+    }
+    Value::Object(fields).to_string()
+}
+
+fn from_row(row: &SqliteRow) -> std::result::Result<LogRow, sqlx::Error> {
+    let fields: String = row.try_get("fields")?;
+    let fields: Map<String, Value> =
+        serde_json::from_str(&fields).map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
+    let severity: i64 = row.try_get("severity")?;
+    Ok(LogRow {
+        id: row.try_get("id")?,
+        event: Event {
+            eid: row.try_get("eid")?,
+            ts: Stamp(row.try_get("ts")?),
+            severity: Severity::from_number(u8::try_from(severity).unwrap_or(6)),
+            decky: row.try_get("decky")?,
+            service: row.try_get("service")?,
+            kind: row.try_get("kind")?,
+            flow: flow(row)?,
+            fields: fields
+                .into_iter()
+                .map(|(k, v)| match v {
+                    Value::String(text) => (k, text),
+                    other => (k, other.to_string()),
+                })
+                .collect(),
+            msg: row.try_get("msg")?,
+        },
+    })
+}
+
+fn flow(row: &SqliteRow) -> std::result::Result<Option<Flow>, sqlx::Error> {
+    let addr = |ip: &str, port: &str| -> std::result::Result<Option<SocketAddr>, sqlx::Error> {
+        let ip: Option<String> = row.try_get(ip)?;
+        let port: Option<i64> = row.try_get(port)?;
+        Ok(ip
+            .and_then(|ip| ip.parse::<IpAddr>().ok())
+            .zip(port.and_then(|p| u16::try_from(p).ok()))
+            .map(SocketAddr::from))
+    };
+    let proto: Option<String> = row.try_get("proto")?;
+    let session: Option<String> = row.try_get("session")?;
+    let (Some(src), Some(dst), Some(proto), Some(session)) = (
+        addr("src_ip", "src_port")?,
+        addr("dst_ip", "dst_port")?,
+        proto.as_deref().and_then(Proto::parse),
+        session,
+    ) else {
+        return Ok(None);
+    };
+    Ok(Some(Flow {
+        src,
+        dst,
+        proto,
+        session,
+    }))
+}
+
+/// `text` as it stands inside a JSON string.
+fn json_inner(text: &str) -> String {
+    let quoted = Value::String(text.to_owned()).to_string();
+    quoted
+        .strip_prefix('"')
+        .and_then(|q| q.strip_suffix('"'))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// A `like` pattern that finds `text` anywhere, `!` escaping.
+fn pattern(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('%');
+    for c in text.chars() {
+        if matches!(c, '%' | '_' | '!') {
+            out.push('!');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out.push('%');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::credential::CredentialFilter;
+    use crate::model::Credential;
+
+    const PAGE: Page = Page {
+        before: None,
+        limit: 100,
+    };
+
+    async fn open() -> (tempfile::TempDir, Db) {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("x.db")).await.unwrap();
+        (dir, db)
+    }
+
+    fn event(n: u32, fields: Vec<(String, String)>) -> Event {
+        Event {
+            eid: format!("e{n}"),
+            ts: Stamp(i64::from(n) * 1000),
+            severity: Severity::Notice,
+            decky: format!("decky-{}", n % 2),
+            service: "ftp".into(),
+            kind: "auth".into(),
+            flow: (n % 3 != 0).then(|| Flow {
+                src: "198.51.100.7:4000".parse().unwrap(),
+                dst: "[::1]:21".parse().unwrap(),
+                proto: Proto::Tcp,
+                session: format!("s{n}"),
+            }),
+            fields,
+            msg: String::new(),
+        }
+    }
+
+    fn login(n: u32, password: &[u8]) -> Event {
+        event(n, Credential::plaintext(Some("root"), password).fields())
+    }
+
+    fn at(offset: u64) -> Checkpoint {
+        Checkpoint {
+            dev: 1,
+            ino: 2,
+            offset,
+            mark: b"{\"eid\":\"e1\"".to_vec(),
+        }
+    }
+
+    async fn insert(db: &Db, events: &[Event]) -> Inserted {
+        db.log_insert_batch(events, "t", &at(7), Stamp(9))
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn events_come_back_as_they_went_in() {
+        let (_dir, db) = open().await;
+        let events: Vec<Event> = (1..200)
+            .map(|n| {
+                event(
+                    n,
+                    vec![
+                        ("b".into(), format!("\u{0}\"%{n}")),
+                        ("a".into(), "x".into()),
+                    ],
+                )
+            })
+            .collect();
+        assert_eq!(insert(&db, &events).await.logs, 199);
+        let rows = db.log_after(0, 1000, &LogFilter::default()).await.unwrap();
+        let back: Vec<Event> = rows.iter().map(|r| r.event.clone()).collect();
+        assert_eq!(back, events);
+        assert_eq!(db.checkpoint_get("t").await.unwrap(), Some(at(7)));
+        assert_eq!(db.log_latest_id().await.unwrap(), rows.last().unwrap().id);
+        let newest = db.log_list(&LogFilter::default(), PAGE).await.unwrap();
+        assert_eq!(newest.len(), 100);
+        assert_eq!(newest[0].event, events[198]);
+        let before = Some(newest[99].id);
+        let rest = db
+            .log_list(&LogFilter::default(), Page { before, limit: 100 })
+            .await
+            .unwrap();
+        assert_eq!(rest.len(), 99);
+        assert_eq!(rest[98].event, events[0]);
+    }
+
+    #[tokio::test]
+    async fn a_known_event_is_left_alone_and_its_credential_not_counted_again() {
+        let (_dir, db) = open().await;
+        let first = insert(&db, &[login(1, b"a"), login(1, b"a"), login(2, b"b")]).await;
+        assert_eq!((first.logs, first.known), (2, 1));
+        assert_eq!(first.credentials.len(), 2);
+        let second = insert(&db, &[login(2, b"b"), login(4, b"b"), login(1, b"a")]).await;
+        assert_eq!((second.logs, second.known), (1, 2));
+        assert_eq!(second.credentials, vec![], "{second:?}");
+        let rows = db
+            .credential_list(&CredentialFilter::default(), PAGE)
+            .await
+            .unwrap();
+        let mut counts: Vec<(String, i64, i64)> = rows
+            .iter()
+            .map(|r| (r.secret_printable.clone(), r.count, r.last_seen.0))
+            .collect();
+        counts.sort();
+        assert_eq!(counts, vec![("a".into(), 1, 1000), ("b".into(), 2, 4000)]);
+    }
+
+    #[tokio::test]
+    async fn every_filter_selects_and_they_combine() {
+        let (_dir, db) = open().await;
+        let mut events: Vec<Event> = (1..=20).map(|n| login(n, b"pw")).collect();
+        events[4].fields.push(("path".into(), "/A%b_c\"d".into()));
+        events[5].msg = "Disk 100% full".into();
+        insert(&db, &events).await;
+        let count = |filter: LogFilter| {
+            let db = db.clone();
+            async move {
+                let list = db.log_list(&filter, PAGE).await.unwrap();
+                let after = db.log_after(0, 100, &filter).await.unwrap();
+                assert_eq!(list.len(), after.len());
+                list.len()
+            }
+        };
+        let some = |s: &str| Some(s.to_owned());
+        let f = LogFilter::default;
+        assert_eq!(
+            count(LogFilter {
+                decky: some("decky-1"),
+                ..f()
+            })
+            .await,
+            10
+        );
+        assert_eq!(
+            count(LogFilter {
+                service: some("http"),
+                ..f()
+            })
+            .await,
+            0
+        );
+        assert_eq!(
+            count(LogFilter {
+                kind: some("auth"),
+                ..f()
+            })
+            .await,
+            20
+        );
+        assert_eq!(
+            count(LogFilter {
+                src_ip: some("198.51.100.7"),
+                ..f()
+            })
+            .await,
+            14
+        );
+        assert_eq!(
+            count(LogFilter {
+                session: some("s5"),
+                ..f()
+            })
+            .await,
+            1
+        );
+        assert_eq!(
+            count(LogFilter {
+                since: Some(Stamp(19_000)),
+                ..f()
+            })
+            .await,
+            2
+        );
+        assert_eq!(
+            count(LogFilter {
+                since: Some(Stamp(99_000)),
+                ..f()
+            })
+            .await,
+            0
+        );
+        assert_eq!(
+            count(LogFilter {
+                until: Some(Stamp(3000)),
+                ..f()
+            })
+            .await,
+            2
+        );
+        assert_eq!(
+            count(LogFilter {
+                since: Some(Stamp(2000)),
+                until: Some(Stamp(5000)),
+                decky: some("decky-0"),
+                ..f()
+            })
+            .await,
+            2
+        );
+        assert_eq!(
+            count(LogFilter {
+                text: some("a%B_C\"d"),
+                ..f()
+            })
+            .await,
+            1
+        );
+        assert_eq!(
+            count(LogFilter {
+                text: some("axb"),
+                ..f()
+            })
+            .await,
+            0
+        );
+        assert_eq!(
+            count(LogFilter {
+                text: some("0% FULL"),
+                ..f()
+            })
+            .await,
+            1
+        );
+    }
+
+    #[tokio::test]
+    async fn credentials_are_found_by_each_condition() {
+        let (_dir, db) = open().await;
+        insert(
+            &db,
+            &[
+                login(1, b"a"),
+                login(2, b"b"),
+                login(3, b"b"),
+                event(4, vec![]),
+            ],
+        )
+        .await;
+        let all = db
+            .credential_list(&CredentialFilter::default(), PAGE)
+            .await
+            .unwrap();
+        assert_eq!(all.len(), 3);
+        let by_hash = CredentialFilter {
+            secret_sha256: Some(
+                all.iter()
+                    .find(|r| r.secret_printable == "b")
+                    .unwrap()
+                    .secret_sha256
+                    .clone(),
+            ),
+            ..CredentialFilter::default()
+        };
+        assert_eq!(db.credential_list(&by_hash, PAGE).await.unwrap().len(), 2);
+        let by_peer = CredentialFilter {
+            attacker_ip: Some("198.51.100.7".into()),
+            principal: Some("root".into()),
+            decky: Some("decky-1".into()),
+            service: Some("ftp".into()),
+            ..CredentialFilter::default()
+        };
+        assert_eq!(db.credential_list(&by_peer, PAGE).await.unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,283 @@
+//! Accounts of the API and the record of what was done with them. Passwords arrive
+//! here hashed; nothing in this file can verify or produce one.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
+
+use crate::db::{Db, Error, Result, attempt};
+use crate::model::Stamp;
+
+/// Audit rows kept; the oldest go first.
+const AUDIT_ROWS: i64 = 100_000;
+
+/// What an account may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Everything.
+    Admin,
+    /// Looking.
+    Viewer,
+}
+
+impl Role {
+    /// `admin` or `viewer`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Role::Admin => "admin",
+            Role::Viewer => "viewer",
+        }
+    }
+
+    /// Anything unknown may only look.
+    pub(super) fn parse(text: &str) -> Self {
+        match text {
+            "admin" => Role::Admin,
+            _ => Role::Viewer,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An account. Its `Debug` shows no hash.
+#[derive(Clone)]
+pub struct UserRow {
+    /// UUIDv7.
+    pub id: String,
+    /// Login name.
+    pub name: String,
+    /// PHC string.
+    pub password_hash: String,
+    /// What it may do.
+    pub role: Role,
+    /// Everything but changing the password is refused until it is changed.
+    pub must_change_password: bool,
+    /// When the account was made.
+    pub created_at: Stamp,
+}
+
+impl fmt::Debug for UserRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UserRow({} {} {})", self.id, self.name, self.role)
+    }
+}
+
+/// One thing somebody did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRow {
+    /// When.
+    pub created_at: Stamp,
+    /// User name, as given.
+    pub actor: String,
+    /// Where the request came from.
+    pub address: String,
+    /// `login`, `worker.start`, …
+    pub action: String,
+    /// What it was done to.
+    pub target: String,
+    /// `ok`, or why not.
+    pub outcome: String,
+}
+
+fn from_row(row: &SqliteRow) -> std::result::Result<UserRow, sqlx::Error> {
+    let role: String = row.try_get("role")?;
+    Ok(UserRow {
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        password_hash: row.try_get("password_hash")?,
+        role: Role::parse(&role),
+        must_change_password: row.try_get("must_change_password")?,
+        created_at: Stamp(row.try_get("created_at")?),
+    })
+}
+
+impl Db {
+    /// Whether there is any account.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn user_any(&self) -> Result<bool> {
+        sqlx::query_scalar("select exists (select 1 from users)")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(attempt("looking for accounts"))
+    }
+
+    /// Adds an account.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the name is taken.
+    pub async fn user_add(
+        &self,
+        name: &str,
+        password_hash: &str,
+        role: Role,
+        must_change_password: bool,
+        now: Stamp,
+    ) -> Result<()> {
+        let done = sqlx::query(
+            "insert into users (id, name, password_hash, role, must_change_password, created_at, updated_at)
+             values ($1, $2, $3, $4, $5, $6, $6) on conflict do nothing",
+        )
+        .bind(Uuid::now_v7().to_string())
+        .bind(name)
+        .bind(password_hash)
+        .bind(role.as_str())
+        .bind(must_change_password)
+        .bind(now.0)
+        .execute(&self.pool)
+        .await
+        .map_err(attempt("adding an account"))?;
+        if done.rows_affected() == 0 {
+            return Err(Error::Conflict(format!("account {name}")));
+        }
+        Ok(())
+    }
+
+    /// The account called `name`.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn user_by_name(&self, name: &str) -> Result<Option<UserRow>> {
+        let row = sqlx::query(
+            "select id, name, password_hash, role, must_change_password, created_at
+             from users where name = $1",
+        )
+        .bind(name)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(attempt("reading an account"))?;
+        row.as_ref()
+            .map(from_row)
+            .transpose()
+            .map_err(attempt("reading an account"))
+    }
+
+    /// Every account, by name; accounts are made by hand, so there are few.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn user_list(&self) -> Result<Vec<UserRow>> {
+        let rows = sqlx::query(
+            "select id, name, password_hash, role, must_change_password, created_at
+             from users order by name limit 1000",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempt("listing accounts"))?;
+        rows.iter()
+            .map(from_row)
+            .collect::<std::result::Result<_, _>>()
+            .map_err(attempt("reading an account"))
+    }
+
+    /// Sets a password and ends every session of the account but `keep`, in one
+    /// transaction. Returns whether the account exists.
+    ///
+    /// # Errors
+    /// When the database cannot be written; nothing changed then.
+    pub async fn user_set_password(
+        &self,
+        id: &str,
+        password_hash: &str,
+        must_change_password: bool,
+        keep: Option<&[u8; 32]>,
+        now: Stamp,
+    ) -> Result<bool> {
+        let what = "changing a password";
+        let mut tx = self
+            .pool
+            .begin_with("begin immediate")
+            .await
+            .map_err(attempt(what))?;
+        let done = sqlx::query(
+            "update users set password_hash = $2, must_change_password = $3, updated_at = $4
+             where id = $1",
+        )
+        .bind(id)
+        .bind(password_hash)
+        .bind(must_change_password)
+        .bind(now.0)
+        .execute(&mut *tx)
+        .await
+        .map_err(attempt(what))?;
+        sqlx::query(
+            "delete from sessions where user_id = $1 and ($2 is null or token_sha256 <> $2)",
+        )
+        .bind(id)
+        .bind(keep.map(<[u8; 32]>::as_slice))
+        .execute(&mut *tx)
+        .await
+        .map_err(attempt(what))?;
+        tx.commit().await.map_err(attempt(what))?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Records what somebody did.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn audit_add(&self, row: &AuditRow) -> Result<()> {
+        let id: i64 = sqlx::query_scalar(
+            "insert into audit (created_at, actor, address, action, target, outcome)
+             values ($1, $2, $3, $4, $5, $6) returning id",
+        )
+        .bind(row.created_at.0)
+        .bind(&row.actor)
+        .bind(&row.address)
+        .bind(&row.action)
+        .bind(&row.target)
+        .bind(&row.outcome)
+        .fetch_one(&self.pool)
+        .await
+        .map_err(attempt("writing the audit record"))?;
+        // Somebody guessing passwords writes here too, so the table has an end.
+        if id % 1000 == 0 {
+            sqlx::query("delete from audit where id <= (select max(id) from audit) - $1")
+                .bind(AUDIT_ROWS)
+                .execute(&self.pool)
+                .await
+                .map_err(attempt("trimming the audit record"))?;
+        }
+        Ok(())
+    }
+
+    /// The newest audit rows, newest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn audit_latest(&self, limit: u32) -> Result<Vec<AuditRow>> {
+        let rows = sqlx::query(
+            "select created_at, actor, address, action, target, outcome
+             from audit order by id desc limit $1",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempt("reading the audit record"))?;
+        let read = |row: &SqliteRow| {
+            Ok(AuditRow {
+                created_at: Stamp(row.try_get("created_at")?),
+                actor: row.try_get("actor")?,
+                address: row.try_get("address")?,
+                action: row.try_get("action")?,
+                target: row.try_get("target")?,
+                outcome: row.try_get("outcome")?,
+            })
+        };
+        rows.iter()
+            .map(read)
+            .collect::<std::result::Result<_, _>>()
+            .map_err(attempt("reading the audit record"))
+    }
+}

@@ -1,0 +1,176 @@
+//! One of the two event files: appended to by the collector alone, truncated under it by
+//! logrotate. Keeps the size it must have, so that a truncation is noticed before the
+//! next byte is written and what the copy missed is known exactly.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::capture::lines::Lines;
+use crate::capture::rotation::{MARK_BYTES, Writer};
+use crate::capture::seen::Seen;
+use crate::net::tail;
+use crate::worker::collector::state::{Written, mark};
+
+/// Bytes read at a time when an event file is searched.
+const CHUNK: usize = 4 * 1024 * 1024;
+
+/// An open event file.
+#[derive(Debug)]
+pub(super) struct Sink {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    mark: Vec<u8>,
+}
+
+impl Sink {
+    /// Opens (or creates) the file and cuts off a last line that a kill left unfinished.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o640)
+            .open(path)?;
+        let bytes = whole_lines(&file)?;
+        if bytes < file.metadata()?.len() {
+            tracing::warn!("cutting an unfinished line off {}", path.display());
+            file.set_len(bytes)?;
+        }
+        let mark = tail::head(&file, MARK_BYTES)?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            bytes,
+            mark,
+        })
+    }
+
+    /// Appends what of `buffer` was not written yet; `done` says how far it came, even
+    /// when the disk fills up in between.
+    pub(super) fn append(&mut self, buffer: &[u8], done: &mut usize) -> io::Result<()> {
+        while let Some(rest) = buffer.get(*done..).filter(|r| !r.is_empty()) {
+            let written = match self.file.write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            *done += written;
+            self.bytes += written as u64;
+        }
+        if self.mark.len() < MARK_BYTES {
+            self.mark = tail::head(&self.file, MARK_BYTES)?;
+        }
+        Ok(())
+    }
+
+    /// Compares the file with what it should be and adopts what it is.
+    pub(super) fn check(&mut self) -> io::Result<Writer> {
+        let mine = self.file.metadata()?;
+        match fs::metadata(&self.path) {
+            Ok(named) if named.ino() == mine.ino() && named.dev() == mine.dev() => {}
+            Ok(_) => return self.reopen(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.reopen(),
+            Err(error) => return Err(error),
+        }
+        if mine.len() >= self.bytes {
+            return Ok(Writer::Intact);
+        }
+        let copy = File::open(tail::copy_path(&self.path))
+            .and_then(|f| Ok((tail::head(&f, MARK_BYTES)?, f.metadata()?.len())))
+            .ok();
+        let copy = copy.as_ref().map(|(head, len)| (head.as_slice(), *len));
+        let found = Writer::decide(&self.mark, self.bytes, mine.len(), copy);
+        self.bytes = mine.len();
+        self.mark = tail::head(&self.file, MARK_BYTES)?;
+        Ok(found)
+    }
+
+    /// The file was renamed or removed: everything written is where it went; a new one
+    /// takes its name.
+    fn reopen(&mut self) -> io::Result<Writer> {
+        *self = Self::open(&self.path)?;
+        Ok(Writer::Rotated)
+    }
+
+    /// What the file holds, for the memory.
+    pub(super) fn written(&self) -> Written {
+        Written {
+            bytes: self.bytes,
+            mark: mark(&self.mark),
+        }
+    }
+
+    /// Whether this is the file of `known`, grown since or not. An empty one tells
+    /// nothing: what was in it may have been rotated away.
+    pub(super) fn continues(&self, known: &Written) -> bool {
+        known.bytes > 0 && known.bytes <= self.bytes && mark(&self.mark).starts_with(&known.mark)
+    }
+
+    /// Adds the ids of all events from byte `from` on.
+    pub(super) fn collect(&self, from: u64, seen: &mut Seen) -> io::Result<()> {
+        collect(&self.file, from, seen)
+    }
+
+    /// Adds the ids of all events of the rotated copy, if there is one.
+    pub(super) fn collect_copy(&self, seen: &mut Seen) -> io::Result<()> {
+        match File::open(tail::copy_path(&self.path)) {
+            Ok(file) => collect(&file, 0, seen),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until the disk has it.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// The file's name, for messages.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Size of the file up to its last newline.
+fn whole_lines(file: &File) -> io::Result<u64> {
+    let mut end = file.metadata()?.len();
+    let mut block = vec![0; 64 * 1024];
+    while end > 0 {
+        let start = end.saturating_sub(block.len() as u64);
+        let read = tail::read_at(file, &mut block, start)?;
+        let known = usize::try_from(end - start).unwrap_or(read).min(read);
+        let found = block
+            .get(..known)
+            .and_then(|b| b.iter().rposition(|b| *b == b'\n'));
+        if let Some(at) = found {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
+fn collect(file: &File, from: u64, seen: &mut Seen) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK];
+    let (mut at, mut skipping) = (from, false);
+    loop {
+        let read = tail::read_at(file, &mut chunk, at)?;
+        let whole = chunk.get(..read).unwrap_or_default();
+        let mut lines = Lines::new(whole, read == CHUNK, skipping);
+        for line in lines.by_ref() {
+            seen.add_line(line);
+        }
+        if lines.used() == 0 {
+            return Ok(());
+        }
+        at += lines.used() as u64;
+        skipping = lines.skipping();
+    }
+}

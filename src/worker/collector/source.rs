@@ -1,0 +1,253 @@
+//! One decky's spool, read in order and cleaned up behind. Everything in the directory
+//! was written by a process that faces attackers: reads are bounded, names are not
+//! followed, lines are judged elsewhere.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::capture::lines::Lines;
+use crate::capture::rotation::MARK_BYTES;
+use crate::net::tail;
+use crate::syslog::spool;
+use crate::worker::collector::state::{Cursor, mark};
+
+/// Longest line, and most bytes read from one source in one turn.
+pub(super) const CHUNK: usize = 256 * 1024;
+/// A segment that was read to its end is kept this long: should a rotation of the event
+/// files lose lines, they are read again from here.
+const KEEP: Duration = Duration::from_secs(10);
+
+/// A spool and how far it was read.
+#[derive(Debug)]
+pub(super) struct Source {
+    dir: PathBuf,
+    /// How far it was read.
+    pub(super) at: Cursor,
+    /// Path of the current segment; empty before the first.
+    path: PathBuf,
+    /// A later segment exists, so the current one has its final size.
+    next: Option<u64>,
+    /// Segments read to their end: number, size, when.
+    done: VecDeque<(u64, u64, Instant)>,
+    /// While events are read a second time: where the first reading had ended.
+    replay_until: Option<(u64, u64)>,
+}
+
+/// What one reading found.
+#[derive(Debug, Default)]
+pub(super) struct Piece {
+    /// Bytes read; the lines in it were given to the caller.
+    pub(super) read: usize,
+    /// Lines that were too long or had no end.
+    pub(super) damaged: u64,
+    /// Whether there is more to read right away.
+    pub(super) more: bool,
+}
+
+impl Source {
+    /// Takes up the spool in `dir` where `known` says, if it is still the same spool.
+    pub(super) fn open(dir: PathBuf, known: Option<Cursor>) -> io::Result<Self> {
+        let mut source = Self {
+            dir,
+            at: Cursor::default(),
+            path: PathBuf::new(),
+            next: None,
+            done: VecDeque::new(),
+            replay_until: None,
+        };
+        if let Some(known) = known.filter(|k| k.segment > 0)
+            && source.recognises(&known)?
+        {
+            source.path = spool::segment_path(&source.dir, known.segment);
+            source.at = known;
+        }
+        for number in spool::segments(&source.dir)? {
+            if number < source.at.segment {
+                source.retire(number);
+            }
+        }
+        source.look()?;
+        Ok(source)
+    }
+
+    /// Whether the spool is the one `known` points into. A decky that was removed and
+    /// made again counts its segments from 1 again.
+    fn recognises(&self, known: &Cursor) -> io::Result<bool> {
+        let path = spool::segment_path(&self.dir, known.segment);
+        match tail::open_plain(&path) {
+            Ok(file) => {
+                let head = mark(&tail::head(&file, MARK_BYTES)?);
+                Ok(head.starts_with(&known.mark) && file.metadata()?.len() >= known.offset)
+            }
+            // Dropped by the decky to stay below its cap; later ones must exist then.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let last = spool::segments(&self.dir)?.last().copied();
+                Ok(last.is_none_or(|last| last > known.segment))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks for a segment after the current one.
+    pub(super) fn look(&mut self) -> io::Result<()> {
+        if self.next.is_none() {
+            let after = self.at.segment;
+            self.next = spool::segments(&self.dir)?.into_iter().find(|n| *n > after);
+        }
+        Ok(())
+    }
+
+    /// Whether there seems to be something to read: one `stat`.
+    pub(super) fn waiting(&self) -> bool {
+        self.next.is_some()
+            || (self.at.segment > 0
+                && fs::metadata(&self.path).is_ok_and(|m| m.len() > self.at.offset))
+    }
+
+    /// Reads up to [`CHUNK`] bytes and gives each whole line to `each`. When `each`
+    /// fails, the lines before it count as read and nothing else.
+    pub(super) fn read(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        mut each: impl FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Piece> {
+        // Looked up before reading: only then is an end of file the end of the segment.
+        self.look()?;
+        if self.at.segment == 0 {
+            self.advance();
+            if self.at.segment == 0 {
+                return Ok(Piece::default());
+            }
+            self.look()?;
+        }
+        let file = match tail::open_plain(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Dropped by the decky, which counted it.
+                let more = self.next.is_some();
+                self.advance();
+                return Ok(Piece {
+                    more,
+                    ..Piece::default()
+                });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        buffer.resize(CHUNK, 0);
+        let read = tail::read_at(&file, buffer, self.at.offset)?;
+        let chunk = buffer.get(..read).unwrap_or_default();
+        if self.at.offset == 0 {
+            self.at.mark = mark(chunk.get(..MARK_BYTES).unwrap_or(chunk));
+        }
+        let mut lines = Lines::new(chunk, read == CHUNK, self.at.skipping);
+        let mut taken = 0;
+        let mut outcome = Ok(());
+        while outcome.is_ok() {
+            let Some(line) = lines.next() else {
+                taken = lines.used();
+                break;
+            };
+            outcome = each(line);
+            if outcome.is_ok() {
+                taken = lines.used();
+            }
+        }
+        self.at.offset += taken as u64;
+        self.at.skipping = lines.skipping();
+        outcome?;
+        let mut piece = Piece {
+            read,
+            damaged: lines.oversize(),
+            more: read == CHUNK || self.next.is_some(),
+        };
+        if read < CHUNK && self.next.is_some() {
+            if taken < read || self.at.skipping {
+                piece.damaged += 1;
+            }
+            self.retire(self.at.segment);
+            self.advance();
+        }
+        Ok(piece)
+    }
+
+    /// Goes to the next segment, if there is one.
+    fn advance(&mut self) {
+        if let Some(next) = self.next.take() {
+            self.at = Cursor {
+                segment: next,
+                ..Cursor::default()
+            };
+            self.path = spool::segment_path(&self.dir, next);
+        }
+    }
+
+    fn retire(&mut self, number: u64) {
+        let size = fs::metadata(spool::segment_path(&self.dir, number)).map_or(0, |m| m.len());
+        self.done.push_back((number, size, Instant::now()));
+    }
+
+    /// Whether a segment could be deleted now.
+    pub(super) fn has_litter(&self, now: Instant, most_kept: u64) -> bool {
+        let kept: u64 = self.done.iter().map(|(_, size, _)| size).sum();
+        kept > most_kept
+            || (self.done.front())
+                .is_some_and(|(_, _, since)| now.saturating_duration_since(*since) > KEEP)
+    }
+
+    /// Deletes segments that were read long enough ago, or that are more than
+    /// `most_kept` bytes together.
+    pub(super) fn sweep(&mut self, now: Instant, most_kept: u64) -> io::Result<()> {
+        while self.has_litter(now, most_kept) {
+            let Some((number, _, _)) = self.done.front() else {
+                break;
+            };
+            match fs::remove_file(spool::segment_path(&self.dir, *number)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => self.done.pop_front(),
+            };
+        }
+        Ok(())
+    }
+
+    /// Goes back to the oldest segment there is, remembering where the end was.
+    pub(super) fn rewind(&mut self) -> io::Result<()> {
+        self.hold()?;
+        self.done.clear();
+        self.at = Cursor::default();
+        self.path = PathBuf::new();
+        self.next = None;
+        self.look()
+    }
+
+    /// Remembers the present end of the spool as the point up to which events may have
+    /// been written before.
+    pub(super) fn hold(&mut self) -> io::Result<()> {
+        self.replay_until = match spool::segments(&self.dir)?.last() {
+            Some(last) => {
+                let path = spool::segment_path(&self.dir, *last);
+                Some((*last, fs::metadata(path).map_or(0, |m| m.len())))
+            }
+            None => None,
+        };
+        Ok(())
+    }
+
+    /// Whether everything before the held point was read again.
+    pub(super) fn caught_up(&mut self) -> bool {
+        if self
+            .replay_until
+            .is_some_and(|until| (self.at.segment, self.at.offset) >= until)
+        {
+            self.replay_until = None;
+        }
+        self.replay_until.is_none()
+    }
+
+    /// The decky's directory.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+}

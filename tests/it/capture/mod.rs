@@ -1,0 +1,177 @@
+//! The capture path from spool to database, with real processes: whoever is killed or
+//! rotated when, every event is in the line file, in the JSON file and in the database
+//! exactly once.
+
+mod rig;
+
+use std::time::{Duration, Instant};
+
+use decnet::model::{Event, Severity, Stamp};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::support::wait_for;
+use rig::{Rig, Worker};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn killed_at_any_point_every_event_is_stored_once() {
+    let rig = Rig::new();
+    let mut rng = StdRng::seed_from_u64(0xdec0);
+    let mut collector = rig.spawn("collector");
+    let mut ingester = rig.spawn("ingester");
+    let writers = rig.write_continuously(3);
+    let end = Instant::now() + Duration::from_secs(10);
+    let mut kills = 0;
+    while Instant::now() < end {
+        std::thread::park_timeout(Duration::from_millis(rng.random_range(5..250)));
+        if rng.random_bool(0.6) {
+            collector = collector.kill_and_restart(&rig);
+        } else {
+            ingester = ingester.kill_and_restart(&rig);
+        }
+        kills += 1;
+    }
+    let written = writers.stop();
+    assert!(
+        kills > 20 && written.len() > 1000,
+        "{kills} kills, {} events",
+        written.len()
+    );
+    rig.wait_for_all(&written, PATIENCE);
+    for worker in [collector, ingester] {
+        worker.stop();
+    }
+    rig.assert_exactly_once(&written);
+}
+
+#[test]
+fn real_rotation_while_writing_loses_and_doubles_nothing() {
+    rotate(None);
+}
+
+#[test]
+fn real_rotation_and_kills_together_lose_and_double_nothing() {
+    rotate(Some(StdRng::seed_from_u64(0xdec1)));
+}
+
+fn rotate(mut kills: Option<StdRng>) {
+    let rig = Rig::new();
+    let Some(logrotate) = rig.logrotate() else {
+        eprintln!("SKIPPED: logrotate is not installed");
+        return;
+    };
+    let mut collector = rig.spawn("collector");
+    let ingester = rig.spawn("ingester");
+    let writers = rig.write_continuously(2);
+    for _ in 0..12 {
+        // The reader may be one rotation behind, not two: the second is compressed.
+        let so_far = writers.written();
+        wait_for("events in the database", PATIENCE, || {
+            (rig.stored() >= so_far).then_some(())
+        });
+        logrotate.run();
+        if let Some(rng) = &mut kills {
+            std::thread::park_timeout(Duration::from_millis(rng.random_range(0..20)));
+            collector = collector.kill_and_restart(&rig);
+        }
+    }
+    let written = writers.stop();
+    rig.wait_for_all(&written, PATIENCE);
+    for worker in [collector, ingester] {
+        worker.stop();
+    }
+    rig.assert_exactly_once(&written);
+}
+
+#[test]
+fn a_clean_restart_replays_nothing_and_damaged_lines_are_skipped() {
+    let rig = Rig::new();
+    let spool = rig.spool("decky-01");
+    let first: Vec<String> = (0..50)
+        .map(|n| rig::append(&spool, "decky-01", n))
+        .collect();
+    spool.append("<134>1 nonsense").unwrap();
+    spool.append(&"x".repeat(600_000)).unwrap();
+    // Somebody else's name in a line.
+    let foreign = rig::append(&spool, "decky-02", 7);
+    let mut collector = rig.spawn("collector");
+    let mut ingester = rig.spawn("ingester");
+    let mut written = first;
+    written.push(rig::append(&spool, "decky-01", 51));
+    rig.wait_for_all(&written, PATIENCE);
+    for _ in 0..3 {
+        collector = collector.stop_and_restart(&rig);
+        ingester = ingester.stop_and_restart(&rig);
+    }
+    written.push(rig::append(&spool, "decky-01", 52));
+    // A new segment: the old one is closed behind an unfinished line.
+    rig.tear_last_line("decky-01");
+    let spool = rig.spool("decky-01");
+    written.push(rig::append(&spool, "decky-01", 53));
+    rig.wait_for_all(&written, PATIENCE);
+    for worker in [collector, ingester] {
+        worker.stop();
+    }
+    rig.assert_exactly_once(&written);
+    assert!(!rig.log_text().contains(&foreign));
+}
+
+#[test]
+fn a_flooding_decky_does_not_hold_up_a_quiet_one() {
+    let rig = Rig::new();
+    let flood = rig.spool("decky-01");
+    let line_count = 60_000;
+    for n in 0..line_count {
+        rig::append(&flood, "decky-01", n);
+    }
+    let quiet = rig.spool("decky-99");
+    let one = rig::append(&quiet, "decky-99", 0);
+    let collector = rig.spawn("collector");
+    let lines_before = wait_for("the quiet decky's event", PATIENCE, || {
+        let text = rig.log_text();
+        text.lines().position(|l| l.contains(&one))
+    });
+    collector.stop();
+    assert!(
+        lines_before < usize::try_from(line_count).unwrap() / 4,
+        "the quiet decky waited for {lines_before} lines"
+    );
+}
+
+#[test]
+fn an_event_reaches_the_database_within_two_seconds_and_its_file_the_store() {
+    let rig = Rig::new();
+    let collector: Worker = rig.spawn("collector");
+    let ingester = rig.spawn("ingester");
+    // The deckies' directory appears while the collector runs.
+    let spool = rig.spool("decky-01");
+    let keeper = decnet::decoy::artifact::Keeper::open(&rig.decky("decky-01")).unwrap();
+    let artifact = keeper.keep(b"#!/bin/sh\n");
+    let event = Event {
+        eid: decnet::decoy::session::new_id(),
+        ts: Stamp::now(),
+        severity: Severity::Info,
+        decky: "decky-01".into(),
+        service: "ftp".into(),
+        kind: "upload".into(),
+        flow: None,
+        fields: vec![
+            ("sha256".into(), artifact.sha256.clone()),
+            ("stored".into(), "true".into()),
+        ],
+        msg: String::new(),
+    };
+    spool.append(&decnet::syslog::write(&event)).unwrap();
+    rig.wait_for_all(&[event.eid], Duration::from_secs(2));
+    let sha256 = artifact.sha256;
+    let kept = rig
+        .state()
+        .join("artifacts")
+        .join(&sha256[..2])
+        .join(&sha256);
+    assert_eq!(std::fs::read(kept).unwrap(), b"#!/bin/sh\n");
+    collector.stop();
+    ingester.stop();
+}
