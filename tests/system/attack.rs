@@ -74,10 +74,10 @@ fn attack_is_recorded() {
         );
     });
     host.step("deckies outlive an upgrade and go with a removal", |host| {
-        let pids = host.sh("pgrep -f 'decnet decky' | sort").ok();
+        let pids = host.sh("pgrep -f '[d]ecnet decky' | sort").ok();
         host.sh("systemctl restart decnet-reconciler.service").ok();
         installed::await_ready(host);
-        assert_eq!(pids, host.sh("pgrep -f 'decnet decky' | sort").ok());
+        assert_eq!(pids, host.sh("pgrep -f '[d]ecnet decky' | sort").ok());
         host.sh("apt-get purge -y decnet").ok();
         assert_eq!(host.sh("pgrep -l decnet").text, "");
         host.sh("test ! -e /run/decnet && test ! -e /var/lib/decnet")

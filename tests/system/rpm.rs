@@ -16,7 +16,15 @@ BuildArch: noarch
 Provides: /bin/sh systemd logrotate shadow-utils
 %description
 Stands for the distribution.
+%install
+mkdir -p %{buildroot}/usr/share/man/man1 %{buildroot}/usr/share/licenses
+mkdir -p %{buildroot}/usr/share/fish/vendor_completions.d
+mkdir -p %{buildroot}/usr/share/zsh/site-functions
 %files
+/usr/share/man
+/usr/share/licenses
+/usr/share/fish
+/usr/share/zsh
 ";
 
 /// Builds the stub on this side and lays it into the root.
