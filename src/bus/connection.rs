@@ -23,7 +23,7 @@ use crate::bus::pattern::{Pattern, check_topic, shown};
 /// A frame up to this length is read through the shared buffer.
 const SMALL: usize = 64 * 1024;
 /// Larger frames being received at the same time.
-const LARGE_FRAMES: usize = 32;
+const LARGE_FRAMES: usize = 16;
 /// Time for an unfinished frame to arrive.
 const FINISH: Duration = Duration::from_secs(10);
 

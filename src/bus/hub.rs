@@ -24,7 +24,7 @@ use crate::bus::pattern::{Pattern, check_topic, shown};
 use crate::model::Stamp;
 
 /// Most bytes of undelivered events in this process.
-const MAX_HELD: usize = 64 * 1024 * 1024;
+const MAX_HELD: usize = 32 * 1024 * 1024;
 /// Most patterns of one subscriber, and most bytes they may take.
 const MAX_PATTERNS: usize = 1024;
 const MAX_PATTERN_BYTES: usize = 64 * 1024;

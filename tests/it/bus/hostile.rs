@@ -151,6 +151,43 @@ async fn a_client_that_never_reads_loses_its_oldest_is_told_and_slows_nobody() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_a_trickle_does_not_set_the_pace() {
+    const TOTAL: u64 = 20_000;
+    let server = Server::start().await;
+    let mut trickle = server.raw().await;
+    trickle.subscribe("flood").await;
+    // A kilobyte every 20 ms: at its pace the flood would take two minutes.
+    let reading = tokio::spawn(async move {
+        let mut pace = tokio::time::interval(std::time::Duration::from_millis(20));
+        let mut some = [0; 1024];
+        loop {
+            pace.tick().await;
+            tokio::io::AsyncReadExt::read_exact(&mut trickle.stream, &mut some)
+                .await
+                .unwrap();
+        }
+    });
+    let mut healthy = server.raw().await;
+    healthy.subscribe("flood").await;
+    let mut publisher = server.raw().await;
+    let flood = tokio::spawn(async move {
+        let body = format!("{{\"payload\":\"{}\"}}", "p".repeat(300));
+        for _ in 0..TOTAL {
+            publisher.frame("PUB flood", body.as_bytes()).await;
+        }
+        publisher
+    });
+    within("the whole flood", async {
+        for _ in 0..TOTAL {
+            assert_eq!(healthy.event().await.0, "EVT flood");
+        }
+    })
+    .await;
+    flood.await.unwrap();
+    reading.abort();
+}
+
+#[tokio::test]
 async fn a_flood_to_readers_that_keep_up_loses_nothing() {
     const TOTAL: u64 = 40_000;
     let server = Server::start().await;
