@@ -229,6 +229,8 @@ impl Run<'_> {
                     }
                     let value = if self.eat("=") {
                         self.expression()?
+                    } else if self.eat(",") {
+                        return Err(Stop::Beyond);
                     } else {
                         Val::Nil
                     };
@@ -344,9 +346,8 @@ impl Run<'_> {
                 Ok(Val::Table(items))
             }
             Token::Name(name) => self.named(&name),
-            other => {
+            _ => {
                 self.at = self.at.saturating_sub(1);
-                let _ = other;
                 Err(Stop::Compile(format!(
                     "unexpected symbol near '{}'",
                     self.near()

@@ -116,7 +116,6 @@ fn crc64(bytes: &[u8]) -> u64 {
 #[expect(
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
     reason = "evaluated by the compiler, which would refuse a bad index"
 )]
 const fn table() -> [u64; 256] {

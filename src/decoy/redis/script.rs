@@ -23,7 +23,7 @@ pub(super) fn script(cx: &mut Cx<'_>) -> Result<Reply, Fault> {
     match cx.word(0).as_str() {
         "eval" | "eval_ro" => {
             let body = cx.arg(1).to_vec();
-            eval(cx, "eval", body)
+            eval(cx, "eval", &body)
         }
         "evalsha" | "evalsha_ro" => {
             let Some(body) = cx.st.scripts.get(&cx.word(1)).cloned() else {
@@ -33,7 +33,7 @@ pub(super) fn script(cx: &mut Cx<'_>) -> Result<Reply, Fault> {
                 });
                 return Err(fixed("NOSCRIPT No matching script. Please use EVAL."));
             };
-            eval(cx, "evalsha", body)
+            eval(cx, "evalsha", &body)
         }
         _ => manage(cx),
     }
@@ -73,7 +73,7 @@ fn remember(cx: &mut Cx<'_>, body: Vec<u8>) -> String {
     sha
 }
 
-fn eval(cx: &mut Cx<'_>, op: &'static str, body: Vec<u8>) -> Result<Reply, Fault> {
+fn eval(cx: &mut Cx<'_>, op: &'static str, body: &[u8]) -> Result<Reply, Fault> {
     let count = super::request::integer(cx.arg(2)).ok_or(NOT_INTEGER)?;
     let Ok(count) = usize::try_from(count) else {
         return Err(fixed("ERR Number of keys can't be negative"));
@@ -87,10 +87,10 @@ fn eval(cx: &mut Cx<'_>, op: &'static str, body: Vec<u8>) -> Result<Reply, Fault
     let (keys, argv) = rest.split_at(count);
     cx.notes.push(Note::Script {
         op,
-        body: body.clone(),
+        body: body.to_vec(),
     });
-    let sha = remember(cx, body.clone());
-    let outcome = lua::run(&body, keys, argv, &mut |args| command(cx, &args));
+    let sha = remember(cx, body.to_vec());
+    let outcome = lua::run(body, keys, argv, &mut |args| command(cx, &args));
     match outcome {
         Ok(value) => Ok(reply(&value)),
         Err(Stop::Beyond) => Ok(Reply::Nil),

@@ -42,7 +42,7 @@ pub(super) fn fill(store: &mut Store, persona: &Persona, now: i64) {
             rng.random_range(0..255),
             rng.random_range(2..254),
         );
-        let end = now.saturating_add(rng.random_range(4..14 * 24) * HOUR);
+        let end = now.saturating_add(HOUR.saturating_mul(rng.random_range(4..336)));
         put(store, &format!("{prefix}:{id}"), text(body), Some(end), now);
     }
     for n in 1..rng.random_range(3..8) {
