@@ -334,8 +334,8 @@ fn dispatch(cx: &mut Cx<'_>, command: &'static Command) -> Result<Option<Reply>,
         "hset" | "hsetnx" | "hmset" | "hget" | "hmget" | "hgetall" | "hdel" | "hexists"
         | "hkeys" | "hvals" | "hlen" | "hincrby" | "hstrlen" | "hscan" | "lpush" | "rpush"
         | "lpushx" | "rpushx" | "lrange" | "llen" | "lpop" | "rpop" | "lindex" | "lset"
-        | "lrem" | "ltrim" | "rpoplpush" | "sadd" | "srem" | "smembers" | "sismember" | "scard"
-        | "spop" | "srandmember" | "sscan" => collection::call(cx),
+        | "lrem" | "ltrim" | "linsert" | "rpoplpush" | "sadd" | "srem" | "smembers"
+        | "sismember" | "scard" | "spop" | "srandmember" | "sscan" => collection::call(cx),
         _ => admin::call(cx),
     };
     match reply {

@@ -4,7 +4,7 @@ use rand::RngExt;
 
 use super::call::{Cx, NOT_OURS};
 use super::keyspace::{ScanOptions, cursor};
-use super::reply::{Fault, NO_KEY, OK, Reply, fixed};
+use super::reply::{Fault, NO_KEY, OK, Reply, SYNTAX, fixed};
 use super::store::{grown, shrunk};
 use super::text::window;
 
@@ -284,6 +284,25 @@ fn list(cx: &mut Cx<'_>, name: &str) -> Result<Reply, Fault> {
             })?;
             Ok(Reply::size(gone))
         }
+        "linsert" => {
+            let after = match cx.word(2).as_str() {
+                "before" => 0usize,
+                "after" => 1,
+                _ => return Err(SYNTAX),
+            };
+            let (pivot, item) = (cx.arg(3).to_vec(), cx.arg(4).to_vec());
+            if cx.st.store.list(db, &key, now)?.is_none() {
+                return Ok(Reply::Int(0));
+            }
+            cx.st.store.list_mut(db, &key, now, |items, delta| {
+                let Some(at) = items.iter().position(|i| *i == pivot) else {
+                    return Reply::Int(-1);
+                };
+                *delta = grown(item.len());
+                items.insert(at.saturating_add(after), item);
+                Reply::size(items.len())
+            })
+        }
         "ltrim" => {
             let (from, to) = (cx.int(2)?, cx.int(3)?);
             if cx.st.store.list(db, &key, now)?.is_none() {
@@ -433,7 +452,7 @@ fn draw(cx: &mut Cx<'_>, take: bool) -> Result<Reply, Fault> {
             break;
         };
         // Distinct draws walk on from one random place; a negative count may repeat.
-        let at = if count < 0 || take {
+        let at = if count < 0 || take || one {
             rand::rng().random_range(0..items.len().max(1))
         } else {
             usize::try_from(step).unwrap_or(usize::MAX)
