@@ -309,10 +309,11 @@ async fn options(c: &mut Conn<'_>, r: &Request) -> Result<Step, End> {
         }
         "MLST" => {
             let persona = &c.s.persona;
-            let chosen: Vec<String> = files::FACTS
-                .iter()
+            // Named in the order of the request.
+            let chosen: Vec<String> = value
+                .split(';')
+                .filter_map(|wish| files::FACTS.iter().find(|f| f.eq_ignore_ascii_case(wish)))
                 .filter(|fact| files::has_fact(persona, fact))
-                .filter(|fact| value.split(';').any(|v| v.eq_ignore_ascii_case(fact)))
                 .map(|fact| (*fact).to_owned())
                 .collect();
             let mut text = "200 MLST OPTS".to_owned();
