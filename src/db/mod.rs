@@ -173,6 +173,43 @@ impl Db {
         Ok(Self { pool })
     }
 
+    /// Opens an existing database to look at it: creates, migrates and locks nothing, so
+    /// the right to read the file is enough.
+    ///
+    /// # Errors
+    /// When the file cannot be read as a database.
+    pub async fn open_for_reading(path: &Path) -> Result<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .read_only(true)
+            .busy_timeout(Duration::from_secs(30));
+        let mut wal = path.as_os_str().to_owned();
+        wal.push("-wal");
+        // Without a WAL nobody has it open; a reader who may not make one needs none.
+        let still = (!Path::new(&wal).exists()).then(|| options.clone().immutable(true));
+        let mut outcome = Self::look(options).await;
+        if let (Err(_), Some(still)) = (&outcome, still) {
+            outcome = Self::look(still).await;
+        }
+        let pool = outcome.map_err(|source| Error::Open {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self { pool })
+    }
+
+    /// Connects and reads something: only then is it known whether reading works.
+    async fn look(options: SqliteConnectOptions) -> std::result::Result<SqlitePool, sqlx::Error> {
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options)
+            .await?;
+        sqlx::query("select count(*) from sqlite_master")
+            .fetch_one(&pool)
+            .await?;
+        Ok(pool)
+    }
+
     /// Closes every connection, so that the WAL is checkpointed.
     pub async fn close(&self) {
         self.pool.close().await;

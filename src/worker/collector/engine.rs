@@ -274,6 +274,13 @@ impl Engine {
         trouble
     }
 
+    /// As after a long quiet.
+    #[cfg(test)]
+    pub(super) fn forget_moments(&mut self) {
+        self.history.clear();
+        self.remember();
+    }
+
     /// First segment of a spool that a moment to go back to needs.
     fn floor(&self, name: &str) -> u64 {
         self.history

@@ -160,8 +160,10 @@ impl Sink {
 fn collect(file: &File, from: u64, seen: &mut Seen) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
     let (mut at, mut skipping) = (from, false);
+    let end = file.metadata()?.len();
     loop {
-        let read = tail::read_at(file, &mut chunk, at)?;
+        let left = usize::try_from(end.saturating_sub(at)).map_or(CHUNK, |l| l.min(CHUNK));
+        let read = tail::read_at(file, chunk.get_mut(..left).unwrap_or_default(), at)?;
         let whole = chunk.get(..read).unwrap_or_default();
         let mut lines = Lines::new(whole, read == CHUNK, skipping);
         for line in lines.by_ref() {

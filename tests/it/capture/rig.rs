@@ -204,7 +204,10 @@ impl Rig {
                     .read_to_end(&mut bytes)
                     .unwrap();
             }
-            lines.extend(String::from_utf8_lossy(&bytes).lines().map(str::to_owned));
+            // Without its newline a line is unfinished, whatever it looks like.
+            let text = String::from_utf8_lossy(&bytes);
+            let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            lines.extend(whole.lines().map(str::to_owned));
         }
         lines
     }
