@@ -68,6 +68,7 @@ pub struct State {
     units: units::Units,
     tail: tail::Tail,
     seats: stream::Seats,
+    pages: logs::Pages,
 }
 
 impl Deref for Api {
@@ -102,6 +103,7 @@ impl Api {
             units: units::Units::new(embedded),
             tail: tail::Tail::default(),
             seats: stream::Seats::default(),
+            pages: logs::Pages::default(),
         }))
     }
 

@@ -13,6 +13,7 @@ pub mod token;
 pub mod user;
 
 use std::fmt::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -139,6 +140,16 @@ impl Db {
         };
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(prepare)?;
+        }
+        if !path.exists() {
+            // What attackers typed lies in it, so others may not read it whatever the
+            // umask says; SQLite gives its side files the same mode.
+            std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .mode(0o640)
+                .open(path)
+                .map_err(prepare)?;
         }
         let options = SqliteConnectOptions::new()
             .filename(path)

@@ -124,7 +124,7 @@ async fn health_is_open_and_tells_its_parts_only_to_those_logged_in() {
         .iter()
         .map(|c| c["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names[..3], ["database", "bus", "bus"]);
+    assert_eq!(names[..3], ["database", "bus-connection", "bus"]);
     assert!(names.contains(&"collector"));
 }
 

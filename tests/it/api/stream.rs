@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use decnet::bus::Bus;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -34,7 +33,7 @@ impl Client {
 
     /// Reads until `mark` was received.
     async fn until(&mut self, mark: &str) {
-        let mut buffer = [0; 65536];
+        let mut buffer = vec![0; 65536];
         while !self.text.contains(mark) {
             let read = self.stream.read(&mut buffer);
             let n = tokio::time::timeout(PATIENCE, read)
@@ -67,7 +66,6 @@ impl Client {
 #[tokio::test]
 async fn events_stream_live_without_a_bus_and_a_reconnect_resumes_after_the_last_id() {
     let api = TestApi::new().await;
-    assert!(!Bus::null().is_connected());
     let token = api.viewer().await;
     api.store(0..3).await;
     let (address, _server) = api.serve().await;
