@@ -197,6 +197,10 @@ pub(super) fn answer(place: &Place<'_>, head: &Head, tried: Option<&str>) -> Rep
             Err(status) => return error(place, head, status, &[]),
         }
     };
+    // Refused before anything is looked up.
+    if head.method == "TRACE" {
+        return error(place, head, 405, &[("Allow", String::new())]);
+    }
     let target = target(place, &path);
     match target {
         Target::Server => return plain_options(place, head, None),
@@ -222,7 +226,7 @@ pub(super) fn answer(place: &Place<'_>, head: &Head, tried: Option<&str>) -> Rep
         }
         Target::Forbidden => return error(place, head, 403, &[]),
         Target::NoScript => return no_script(place, head),
-        Target::Login if head.method != "TRACE" => return login(place, head, tried),
+        Target::Login => return login(place, head, tried),
         _ => {}
     }
     match head.method.as_str() {
@@ -240,7 +244,6 @@ pub(super) fn answer(place: &Place<'_>, head: &Head, tried: Option<&str>) -> Rep
                 _ => "",
             }),
         ),
-        "TRACE" => error(place, head, 405, &[("Allow", String::new())]),
         method if KNOWN.contains(&method) => {
             error(place, head, 405, &[("Allow", place.allow.to_owned())])
         }

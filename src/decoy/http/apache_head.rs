@@ -265,7 +265,33 @@ fn host(mut head: Head) -> Result<Head, Bad> {
     Ok(head)
 }
 
+/// Apache joins fields of one name, and then measures again.
+fn too_long_joined(head: &Head) -> bool {
+    let mut sums: Vec<(&str, usize)> = Vec::new();
+    for (name, value) in &head.headers {
+        match sums.iter_mut().find(|(n, _)| n.eq_ignore_ascii_case(name)) {
+            Some((_, sum)) => *sum = sum.saturating_add(value.len()).saturating_add(2),
+            None => sums.push((name, value.len())),
+        }
+    }
+    sums.iter().any(|(_, sum)| *sum > LINE)
+}
+
+/// Whether the target names a scheme that this server does not speak.
+fn foreign(target: &[u8]) -> bool {
+    let own = [b"http://".as_slice(), b"https://"];
+    let named = |scheme: &&[u8]| {
+        target
+            .get(..scheme.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    !matches!(target.first(), Some(b'/' | b'*')) && !own.iter().any(|s| named(s))
+}
+
 fn finish(head: Head) -> Result<Head, Bad> {
+    if too_long_joined(&head) {
+        return Err(field_size(head));
+    }
     let lengths = head
         .headers
         .iter()
@@ -290,6 +316,12 @@ fn finish(head: Head) -> Result<Head, Bad> {
     };
     let mut head = host(head)?;
     head.framing = framing;
+    if head.method != "CONNECT" && foreign(&head.target) {
+        return Err(Bad {
+            host_known: true,
+            ..head.bad(400)
+        });
+    }
     if head.version == Version::V11 && head.header("host").is_none() {
         let known = head.host.is_some();
         return Err(Bad {
