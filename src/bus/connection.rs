@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::bus::frame::{self, Bad, Frame, Step, Verb};
-use crate::bus::hub::{Batch, Hub, Sink};
+use crate::bus::hub::{Batch, Behind, Hub, Sink};
 use crate::bus::outbox::Outbox;
 use crate::bus::pattern::{Pattern, check_topic, shown};
 
@@ -158,9 +158,7 @@ impl Connection<'_> {
             }
             Err(end) => return Err(end),
         };
-        for outbox in behind {
-            outbox.room().await;
-        }
+        behind.wait().await;
         // A flood from one client leaves the others their turn.
         tokio::task::yield_now().await;
         Ok(())
@@ -175,7 +173,7 @@ impl Connection<'_> {
     }
 
     /// Reads once; returns the readers that fell behind what was published.
-    fn receive(&mut self) -> Result<Vec<Arc<Outbox>>, End> {
+    fn receive(&mut self) -> Result<Behind, End> {
         let mut desk = self
             .shared
             .desk

@@ -156,10 +156,11 @@ async fn a_client_that_reads_a_trickle_does_not_set_the_pace() {
     let server = Server::start().await;
     let mut trickle = server.raw().await;
     trickle.subscribe("flood").await;
-    // A kilobyte every 20 ms: at its pace the flood would take two minutes.
+    // Three quarters of a megabyte per second, in steps too quick to count as a stall: at its pace the
+    // flood would take forty seconds.
     let reading = tokio::spawn(async move {
-        let mut pace = tokio::time::interval(std::time::Duration::from_millis(20));
-        let mut some = [0; 1024];
+        let mut pace = tokio::time::interval(std::time::Duration::from_millis(16));
+        let mut some = vec![0; 12 * 1024];
         loop {
             pace.tick().await;
             tokio::io::AsyncReadExt::read_exact(&mut trickle.stream, &mut some)
@@ -171,7 +172,7 @@ async fn a_client_that_reads_a_trickle_does_not_set_the_pace() {
     healthy.subscribe("flood").await;
     let mut publisher = server.raw().await;
     let flood = tokio::spawn(async move {
-        let body = format!("{{\"payload\":\"{}\"}}", "p".repeat(300));
+        let body = format!("{{\"payload\":\"{}\"}}", "p".repeat(1400));
         for _ in 0..TOTAL {
             publisher.frame("PUB flood", body.as_bytes()).await;
         }
