@@ -197,11 +197,11 @@ fn battery(fill: &BTreeMap<&str, String>) -> Vec<(String, Vec<u8>)> {
         for (key, value) in fill {
             request = request.replace(&format!("{{{key}}}"), value);
         }
-        while let Some(start) = request.find("{{") {
-            let end = start + request[start..].find("}}").unwrap();
-            let (what, times) = request[start + 2..end].rsplit_once('*').unwrap();
+        while let Some((before, rest)) = request.split_once("{{") {
+            let (inner, after) = rest.split_once("}}").unwrap();
+            let (what, times) = inner.rsplit_once('*').unwrap();
             let repeated = what.repeat(times.parse().unwrap());
-            request.replace_range(start..end + 2, &repeated);
+            request = format!("{before}{repeated}{after}");
         }
         out.push((name.to_owned(), unescape(&request)));
     }
@@ -355,7 +355,7 @@ fn compare(server: WebServer) {
         .filter(|(name, _)| !allowed(name))
         .map(|(name, what)| format!("=== {name}\n{what}"))
         .collect();
-    println!(
+    eprintln!(
         "{server:?}: {} requests, {} allowed differences",
         requests.len(),
         wrong.len() - surprising.len()
@@ -572,7 +572,7 @@ fn ten_thousand_idle_connections_stay_small() {
             }
             // Our own descriptors may be fewer.
             Err(error) => {
-                println!("{} connections: {error}", open.len());
+                eprintln!("{} connections: {error}", open.len());
                 break;
             }
         }
@@ -580,7 +580,7 @@ fn ten_thousand_idle_connections_stay_small() {
     let status = fs::read_to_string(format!("/proc/{}/status", decky.pid())).unwrap();
     let line = status.lines().find(|l| l.starts_with("VmRSS")).unwrap();
     let kib: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    println!("{} idle connections: {kib} KiB", open.len());
+    eprintln!("{} idle connections: {kib} KiB", open.len());
     assert!(kib < 160 * 1024, "{kib} KiB for {} connections", open.len());
     let (answer, _) = ask(addr, b"GET /robots.txt HTTP/1.0\r\n\r\n");
     assert!(answer.starts_with(b"HTTP/1.1 200 OK"));

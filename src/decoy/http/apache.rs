@@ -516,7 +516,7 @@ fn unsized_body(
             line: "Connection: close\r\n".to_owned(),
         };
     }
-    let chunks = v11 && !bare && !(keep.close && !head.lists("connection", "close"));
+    let chunks = v11 && !bare && (!keep.close || head.lists("connection", "close"));
     lines.0.push_str(&keep.line);
     if chunks {
         lines.add("Transfer-Encoding", "chunked");

@@ -285,7 +285,7 @@ fn foreign(target: &[u8]) -> bool {
             .get(..scheme.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
     };
-    !matches!(target.first(), Some(b'/' | b'*')) && !own.iter().any(|s| named(s))
+    !matches!(target.first(), Some(b'/' | b'*')) && !own.iter().any(named)
 }
 
 fn finish(head: Head) -> Result<Head, Bad> {
