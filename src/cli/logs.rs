@@ -119,7 +119,10 @@ pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
         }
         rows.reverse();
         print(&rows, args.json)?;
-        while args.follow {
+        if !args.follow {
+            return Ok(());
+        }
+        loop {
             let rows = db.log_after(last, 500, &filter).await?;
             match rows.last() {
                 Some(row) => last = row.id,
@@ -127,7 +130,6 @@ pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
             }
             print(&rows, args.json)?;
         }
-        Ok(())
     })?;
     Ok(ExitCode::SUCCESS)
 }

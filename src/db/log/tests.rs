@@ -23,7 +23,7 @@ fn event(n: u32, fields: Vec<(String, String)>) -> Event {
         decky: format!("decky-{}", n % 2),
         service: "ftp".into(),
         kind: "auth".into(),
-        flow: (n % 3 != 0).then(|| Flow {
+        flow: (!n.is_multiple_of(3)).then(|| Flow {
             src: "198.51.100.7:4000".parse().unwrap(),
             dst: "[::1]:21".parse().unwrap(),
             proto: Proto::Tcp,

@@ -92,7 +92,7 @@ impl Bench {
     }
 }
 
-fn copy(path: &PathBuf) -> PathBuf {
+fn copy(path: &std::path::Path) -> PathBuf {
     crate::net::tail::copy_path(path)
 }
 
@@ -213,7 +213,7 @@ proptest! {
     /// any part of its JSON file, and the memory of the turn before.
     #[test]
     fn a_turn_cut_anywhere_is_completed_after_the_restart(
-        first in 0usize..5, second in 1usize..6, cut in 0.0f64..2.0, rotated in any::<bool>(),
+        first in 0usize..5, second in 1usize..6, cut in 0u64..2000, rotated in any::<bool>(),
     ) {
         let mut bench = Bench::new();
         let mut engine = bench.open();
@@ -226,10 +226,10 @@ proptest! {
         drop(engine);
         fs::write(bench.memory(), memory).unwrap();
         for (index, path) in bench.files().iter().enumerate() {
-            let part = (cut - index as f64).clamp(0.0, 1.0);
+            let kept = cut.saturating_sub(index as u64 * 1000).min(1000);
             let file = fs::File::options().write(true).open(path).unwrap();
             let added = file.metadata().unwrap().len() - before[index];
-            file.set_len(before[index] + (added as f64 * part) as u64).unwrap();
+            file.set_len(before[index] + added * kept / 1000).unwrap();
             if rotated {
                 fs::copy(path, copy(path)).unwrap();
                 file.set_len(0).unwrap();
