@@ -12,7 +12,6 @@ pub mod log;
 pub mod token;
 pub mod user;
 
-use std::fmt::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
