@@ -53,6 +53,7 @@ if [ -n "$missing" ]; then
 fi
 if [ ! -x "$vsftpd_root/usr/sbin/vsftpd" ]; then
 	chmod 755 "$work"
+	chown _apt "$work"
 	(cd "$work" && apt-get download -qq vsftpd)
 	mkdir -p "$vsftpd_root"
 	dpkg-deb --extract "$work"/vsftpd_*.deb "$vsftpd_root"
