@@ -93,9 +93,13 @@ pub(super) fn gzip(body: &[u8], server: WebServer) -> Vec<u8> {
         Ok(out) => out,
         Err(_) => return Vec::new(),
     };
-    // Both servers leave the "extra flags" byte zero.
+    // The "extra flags" (RFC 1952 §2.3): nginx lets zlib write them, which says "fastest"
+    // for its level; Apache writes the header itself and leaves them zero.
     if let Some(flags) = out.get_mut(8) {
-        *flags = 0;
+        *flags = match server {
+            WebServer::Nginx => 4,
+            WebServer::Apache => 0,
+        };
     }
     out
 }
