@@ -204,7 +204,7 @@ mod tests {
         let (one, two) = input.split_at(cut.min(input.len()));
         let mut used = chunks.feed(one, |data| out.extend_from_slice(data))?;
         if !chunks.is_done() {
-            used += chunks.feed(two, |data| out.extend_from_slice(data))?;
+            used = used.saturating_add(chunks.feed(two, |data| out.extend_from_slice(data))?);
         }
         Ok((out, used, chunks.is_done()))
     }
