@@ -10,15 +10,12 @@ use crate::package::{have, lay, packages};
 /// Addresses of the deckies, as `decnet deckies --json` tells them.
 fn addresses(host: &Host) -> Vec<String> {
     let text = host.sh("decnet deckies --json").ok();
-    let deckies: serde_json::Value =
+    let rows: serde_json::Value =
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
-    let rows = deckies
-        .get("deckies")
-        .unwrap_or(&deckies)
-        .as_array()
-        .unwrap();
-    rows.iter()
-        .filter_map(|d| d.get("address")?.as_str().map(str::to_owned))
+    rows.as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|d| d.get("ip")?.as_str().map(str::to_owned))
         .collect()
 }
 

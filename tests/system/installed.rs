@@ -101,7 +101,6 @@ fn owners(host: &Host, names: &Names) {
             format!("{user}:{group} 640"),
             "/var/log/decnet/decnet.api.log",
         ),
-        (format!("root:{group} 755"), "/etc/decnet"),
         (format!("root:{group} 640"), "/etc/decnet/decnet.ini"),
         (
             format!("{user}:{group} 600"),

@@ -41,6 +41,7 @@ fn build() -> PathBuf {
     let out = top.join("target/packages");
     let made = Command::new(top.join("tests/system/build-packages.sh"))
         .args([out.as_os_str(), OLD.as_ref()])
+        .arg(env!("CARGO_BIN_EXE_decnet"))
         .current_dir(top)
         .output()
         .unwrap();
