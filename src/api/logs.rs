@@ -3,11 +3,17 @@
 //! An event looks here exactly as in `decnet.json`, with the row's `id` in front;
 //! [`LogItem`] describes it and a test holds the two together.
 
-use axum::extract::State;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
@@ -155,6 +161,49 @@ pub(super) fn item(row: &LogRow) -> String {
     format!("{{\"id\":{},{rest}", row.id)
 }
 
+/// Pages as they were sent, by their query. Rows never change, so a page is good while
+/// no newer event is stored: a dashboard open on many desks costs one rendering.
+#[derive(Debug, Default)]
+pub(super) struct Pages(Mutex<HashMap<String, Kept>>);
+
+#[derive(Debug)]
+struct Kept {
+    newest: i64,
+    at: Instant,
+    body: Bytes,
+}
+
+impl Pages {
+    /// Pages kept.
+    const COUNT: usize = 64;
+    /// Larger ones are not kept; with [`Pages::COUNT`] this bounds the memory.
+    const BYTES: usize = 128 * 1024;
+    /// Retention removes rows without any new one; its effect shows after this.
+    const AGE: Duration = Duration::from_secs(1);
+
+    fn get(&self, query: &str, newest: i64) -> Option<Bytes> {
+        let pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = pages.get(query)?;
+        (kept.newest == newest && kept.at.elapsed() < Self::AGE).then(|| kept.body.clone())
+    }
+
+    fn put(&self, query: String, newest: i64, body: &Bytes) {
+        if body.len() > Self::BYTES || query.len() > MAX_TEXT {
+            return;
+        }
+        let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if pages.len() >= Self::COUNT {
+            pages.clear();
+        }
+        let kept = Kept {
+            newest,
+            at: Instant::now(),
+            body: body.clone(),
+        };
+        pages.insert(query, kept);
+    }
+}
+
 /// Captured events, newest first.
 #[utoipa::path(
     get, path = "/logs", tag = "findings", params(LogQuery),
@@ -167,23 +216,44 @@ pub(super) fn item(row: &LogRow) -> String {
 pub(super) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
+    RawQuery(raw): RawQuery,
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Error> {
     let page = page(query.before, query.limit)?;
+    let raw = raw.unwrap_or_default();
+    // Taken before the rows are read: what is stored in between makes the page stale,
+    // never wrong.
+    let newest = api.db.log_latest_id().await?;
+    if let Some(body) = api.pages.get(&raw, newest) {
+        return Ok(reply(body));
+    }
     let rows = api.db.log_list(&query.filter()?, page).await?;
-    let items: Vec<String> = rows.iter().map(item).collect();
-    let ids = rows.iter().map(|row| row.id);
-    Ok(json_page(&items, ids.last(), page))
+    let body = Bytes::from(json_page(&rows, page));
+    api.pages.put(raw, newest, &body);
+    Ok(reply(body))
+}
+
+fn reply(body: Bytes) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 /// `{"items":[…],"next":…}`; a page that is not full is the last.
-fn json_page(items: &[String], last: Option<i64>, page: Page) -> Response {
-    let full = u32::try_from(items.len()).is_ok_and(|n| n == page.limit);
-    let next = last
-        .filter(|_| full)
-        .map_or_else(|| "null".to_owned(), |id| id.to_string());
-    let body = format!("{{\"items\":[{}],\"next\":{next}}}", items.join(","));
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+fn json_page(rows: &[LogRow], page: Page) -> String {
+    let mut body = String::with_capacity(64 + rows.len() * 1024);
+    body.push_str("{\"items\":[");
+    for (n, row) in rows.iter().enumerate() {
+        if n > 0 {
+            body.push(',');
+        }
+        body.push_str(&item(row));
+    }
+    let full = u32::try_from(rows.len()).is_ok_and(|n| n == page.limit);
+    let next = rows.last().filter(|_| full);
+    let next = next.map_or_else(|| "null".to_owned(), |row| row.id.to_string());
+    body.push_str("],\"next\":");
+    body.push_str(&next);
+    body.push('}');
+    body
 }
 
 #[cfg(test)]

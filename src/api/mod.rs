@@ -1,5 +1,5 @@
 //! The `api` worker: the HTTP API below `/api/v1` for the dashboard, scripts and
-//! exports. Start reading at [`router`], the list of all routes.
+//! exports. Start reading at [`mod@router`], the list of all routes.
 //!
 //! The database is the truth and polkit the judge: this part shapes rows into JSON,
 //! hands orders to systemd, and keeps no state but what makes it faster or slower
@@ -68,6 +68,7 @@ pub struct State {
     units: units::Units,
     tail: tail::Tail,
     seats: stream::Seats,
+    pages: logs::Pages,
 }
 
 impl Deref for Api {
@@ -102,6 +103,7 @@ impl Api {
             units: units::Units::new(embedded),
             tail: tail::Tail::default(),
             seats: stream::Seats::default(),
+            pages: logs::Pages::default(),
         }))
     }
 

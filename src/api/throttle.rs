@@ -178,7 +178,7 @@ mod tests {
             .begin("admin", address(501), now + wait)
             .unwrap_err();
         assert_eq!(next, Duration::from_secs(2), "the waits double");
-        assert!(throttle.begin("other", address(500), now).is_ok());
+        assert!(throttle.begin("other", address(502), now + wait).is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -391,9 +391,18 @@ pub(super) async fn start_all(
     State(api): State<Api>,
     Admin(member): Admin,
 ) -> Result<axum::Json<StartedAll>, Error> {
+    let outcome = order_all(&api).await;
+    let said = outcome.as_ref().map_or_else(|error| error.code, |_| "ok");
+    let user = &member.session.user_name;
+    api.audit(user, member.address, "worker.start-all", "", said)
+        .await;
+    Ok(axum::Json(StartedAll { workers: outcome? }))
+}
+
+async fn order_all(api: &Api) -> Result<Vec<Started>, Error> {
     let mut workers = Vec::new();
     for row in WORKERS.iter().filter(|row| row.in_target) {
-        let (outcome, detail) = match order(&api, row, Verb::Start).await {
+        let (outcome, detail) = match order(api, row, Verb::Start).await {
             Ok(()) => ("started", None),
             Err(error) if error.code == "no-systemd" => return Err(error),
             Err(error) if error.code == "already-running" => ("already-running", None),
@@ -406,13 +415,5 @@ pub(super) async fn start_all(
             detail,
         });
     }
-    api.audit(
-        &member.session.user_name,
-        member.address,
-        "worker.start-all",
-        "",
-        "ok",
-    )
-    .await;
-    Ok(axum::Json(StartedAll { workers }))
+    Ok(workers)
 }

@@ -36,6 +36,9 @@ pub const EXIT_CONFIG: u8 = 78;
 /// units' TimeoutStopSec.
 const GRACE: Duration = Duration::from_secs(8);
 
+/// Shortest time between two writings of a worker's own words.
+const NEWS: Duration = Duration::from_secs(1);
+
 type Role = fn(Ctx) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 
 /// The loop of the worker called `name`.
@@ -214,14 +217,20 @@ async fn heartbeat(worker: &'static Worker, ctx: Ctx) {
     let mut ticks = tokio::time::interval(HEARTBEAT);
     let mut announced = false;
     loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
+        let due = tokio::select! {
+            _ = ticks.tick() => true,
             () = ctx.pulse.until_ready(), if !announced => {
                 announced = true;
                 notify(&ctx, &[NotifyState::Ready]);
                 tracing::info!("{} is ready", worker.name);
+                true
             }
-        }
+            () = ctx.pulse.until_news() => {
+                // A busy worker has news all the time; once a second is enough to read.
+                tokio::time::sleep(NEWS).await;
+                false
+            }
+        };
         let beat = ctx.pulse.read(worker.name, Stamp::now());
         notify(&ctx, &[NotifyState::Status(&beat.status)]);
         if ctx.pulse.is_alive() {
@@ -235,7 +244,9 @@ async fn heartbeat(worker: &'static Worker, ctx: Ctx) {
                 {
                     tracing::debug!("writing {}: {error}", path.display());
                 }
-                ctx.bus.publish(&topic::health(worker.name), "health", body);
+                if due {
+                    ctx.bus.publish(&topic::health(worker.name), "health", body);
+                }
             }
             Err(error) => tracing::warn!("heartbeat: {error}"),
         }

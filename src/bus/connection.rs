@@ -16,14 +16,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::bus::frame::{self, Bad, Frame, Step, Verb};
-use crate::bus::hub::{Batch, Hub, Sink};
+use crate::bus::hub::{Batch, Behind, Hub, Sink};
 use crate::bus::outbox::Outbox;
 use crate::bus::pattern::{Pattern, check_topic, shown};
 
 /// A frame up to this length is read through the shared buffer.
 const SMALL: usize = 64 * 1024;
 /// Larger frames being received at the same time.
-const LARGE_FRAMES: usize = 32;
+const LARGE_FRAMES: usize = 16;
 /// Time for an unfinished frame to arrive.
 const FINISH: Duration = Duration::from_secs(10);
 
@@ -158,9 +158,7 @@ impl Connection<'_> {
             }
             Err(end) => return Err(end),
         };
-        for outbox in behind {
-            outbox.room().await;
-        }
+        behind.wait().await;
         // A flood from one client leaves the others their turn.
         tokio::task::yield_now().await;
         Ok(())
@@ -175,7 +173,7 @@ impl Connection<'_> {
     }
 
     /// Reads once; returns the readers that fell behind what was published.
-    fn receive(&mut self) -> Result<Vec<Arc<Outbox>>, End> {
+    fn receive(&mut self) -> Result<Behind, End> {
         let mut desk = self
             .shared
             .desk

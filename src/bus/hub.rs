@@ -13,18 +13,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::bus::Message;
 use crate::bus::frame::{self, Bad, Seal};
 use crate::bus::inbox::Inbox;
-use crate::bus::outbox::{Chunk, Outbox, STALL};
+use crate::bus::outbox::{Chunk, LONG_PATIENCE, Outbox, PATIENCE, STALL};
 use crate::bus::pattern::{Pattern, check_topic, shown};
 use crate::model::Stamp;
 
 /// Most bytes of undelivered events in this process.
-const MAX_HELD: usize = 64 * 1024 * 1024;
+const MAX_HELD: usize = 32 * 1024 * 1024;
 /// Most patterns of one subscriber, and most bytes they may take.
 const MAX_PATTERNS: usize = 1024;
 const MAX_PATTERN_BYTES: usize = 64 * 1024;
@@ -183,7 +184,8 @@ impl Hub {
         }
         let mut batch = Batch::default();
         batch.add(self, topic, kind, &payload.to_string());
-        batch.flush(self);
+        // A publisher in this process never waits.
+        let _behind = batch.flush(self);
     }
 
     /// Ends every local subscription and takes no more.
@@ -335,11 +337,12 @@ impl Batch {
     }
 
     /// Hands out the rest and writes it; returns the readers that fell behind.
-    pub(super) fn flush(&mut self, hub: &Hub) -> Vec<Arc<Outbox>> {
+    pub(super) fn flush(&mut self, hub: &Hub) -> Behind {
         self.cut(hub);
         self.ts.clear();
         // One large event must not keep its buffer for ever.
         self.buffer.shrink_to(4 * CHUNK);
+        let audience = self.touched.len();
         let mut behind = Vec::new();
         for outbox in self.touched.drain(..) {
             outbox.flush();
@@ -347,6 +350,30 @@ impl Batch {
                 behind.push(outbox);
             }
         }
-        behind
+        let patience = if behind.len() * 2 > audience {
+            LONG_PATIENCE
+        } else {
+            PATIENCE
+        };
+        Behind {
+            outboxes: behind,
+            patience,
+        }
+    }
+}
+
+/// The readers a publisher should wait for before it goes on.
+#[derive(Debug)]
+pub(super) struct Behind {
+    outboxes: Vec<Arc<Outbox>>,
+    patience: Duration,
+}
+
+impl Behind {
+    /// Waits until every one has caught up or turned out slow.
+    pub(super) async fn wait(self) {
+        for outbox in self.outboxes {
+            outbox.room(self.patience).await;
+        }
     }
 }

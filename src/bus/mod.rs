@@ -102,7 +102,7 @@ pub enum Error {
         name: String,
     },
     /// A step of binding the socket failed.
-    #[error("{what} {}: {source}", path.display())]
+    #[error("{what} {}", path.display())]
     Io {
         /// What was attempted.
         what: &'static str,

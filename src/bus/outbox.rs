@@ -6,9 +6,10 @@
 //! one `EVT system.bus.dropped` that says how many.
 //!
 //! A flooding publisher may be slowed for a reader that keeps up ([`Outbox::room`]): as
-//! long as the reader makes progress and empties half its queue within [`PATIENCE`]. A
-//! reader that does not is *slow* from then on and nobody waits for it again until it
-//! has caught up and [`PENANCE`] is over.
+//! long as it takes something every [`STALL`] and comes down from half full to a quarter
+//! within [`PATIENCE`], which is 1 MiB/s, or [`LONG_PATIENCE`] where most readers are
+//! behind. A reader that does not is *slow* from then on and nobody waits for it again until
+//! it has caught up and [`PENANCE`] is over.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -28,11 +29,13 @@ pub(super) const MAX_BYTES: usize = 2 * 1024 * 1024;
 /// Most frames waiting for one connection.
 pub(super) const MAX_FRAMES: usize = 16_384;
 /// A reader that takes nothing for this long is stalled.
-pub(super) const STALL: Duration = Duration::from_millis(200);
-/// Longest time a publisher waits for a reader that does make progress.
-const PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const STALL: Duration = Duration::from_millis(300);
+/// Time to come down from half full to a quarter while others keep up.
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+/// The same while most of the audience is behind: then the publisher is the fast one.
+pub(super) const LONG_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a slow reader is not waited for, at least.
-const PENANCE: Duration = Duration::from_secs(2);
+const PENANCE: Duration = Duration::from_secs(30);
 /// Chunks handed to the kernel in one call.
 const GATHER: usize = 32;
 
@@ -77,7 +80,7 @@ struct State {
     dead: bool,
     /// When the reader last took something, or the queue began to fill.
     progress: Instant,
-    /// Since when the queue is more than half full.
+    /// Since when the queue is too full, see [`State::press`].
     pressed: Option<Instant>,
     slow_until: Option<Instant>,
 }
@@ -91,7 +94,7 @@ pub(super) struct Outbox {
     touched: AtomicBool,
     /// The kernel's buffer is full, or the connection is dead: wakes [`Self::drive`].
     attention: Notify,
-    /// The queue is below half again: wakes waiting publishers.
+    /// The queue is a quarter full again: wakes waiting publishers.
     drained: Notify,
 }
 
@@ -274,7 +277,7 @@ impl Outbox {
         self.drained.notify_waiters();
     }
 
-    /// Whether more than half of the queue is taken by a reader worth waiting for.
+    /// Whether the queue is too full, and its reader worth waiting for.
     pub(super) fn is_pressed(&self) -> bool {
         let state = self.state();
         !state.dead && state.pressed.is_some() && state.slow_until.is_none()
@@ -286,14 +289,14 @@ impl Outbox {
         (state.blocked && !state.dead && state.progress.elapsed() >= STALL).then_some(state.bytes)
     }
 
-    /// Waits until half of the queue is free, or the reader turns out slow.
-    pub(super) async fn room(&self) {
+    /// Waits until the queue is down to a quarter, or the reader turns out slow.
+    pub(super) async fn room(&self, patience: Duration) {
         loop {
             let drained = self.drained.notified();
             tokio::pin!(drained);
             // Registers now, so that room made after this look is not missed.
             drained.as_mut().enable();
-            let Some(deadline) = self.verdict() else {
+            let Some(deadline) = self.verdict(patience) else {
                 return;
             };
             let _either = tokio::time::timeout_at(deadline, drained).await;
@@ -301,7 +304,7 @@ impl Outbox {
     }
 
     /// Until when to wait for the reader; `None`: go on.
-    fn verdict(&self) -> Option<Instant> {
+    fn verdict(&self, patience: Duration) -> Option<Instant> {
         let mut state = self.state();
         // This process may have been the one that did not run: look before judging.
         self.write(&mut state);
@@ -309,7 +312,7 @@ impl Outbox {
         if state.dead || state.slow_until.is_some() {
             return None;
         }
-        let deadline = (state.progress + STALL).min(since + PATIENCE);
+        let deadline = (state.progress + STALL).min(since + patience);
         if deadline > Instant::now() {
             return Some(deadline);
         }
@@ -319,10 +322,12 @@ impl Outbox {
 }
 
 impl State {
+    /// Pressed from half full until a quarter: with one threshold a slow reader would
+    /// hover around it and start a new term of patience with every step.
     fn press(&mut self) {
         if self.bytes > MAX_BYTES / 2 || self.frames > MAX_FRAMES / 2 {
             self.pressed.get_or_insert_with(Instant::now);
-        } else {
+        } else if self.bytes <= MAX_BYTES / 4 && self.frames <= MAX_FRAMES / 4 {
             self.pressed = None;
         }
     }

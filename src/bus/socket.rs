@@ -2,9 +2,9 @@
 //! more than the configured group, not even for an instant.
 //!
 //! A lock file beside the socket keeps two of ours apart; a connection attempt tells a
-//! living foreign server from a stale file. The socket is created 0640 or narrower (on
-//! Linux the mode of the unbound socket counts, and connecting needs the write bit), given
-//! to its group, and only then opened to 0660.
+//! living foreign server from a stale file. The socket is created 0600 (on Linux the file
+//! inherits the mode of the unbound socket, less the umask), given to its group, and only
+//! then opened to 0660.
 
 use std::fs;
 use std::io;
@@ -42,7 +42,10 @@ impl Bound {
         lock_name.push(".lock");
         let lock_path = PathBuf::from(lock_name);
         let lock = lock::try_take(&lock_path)
-            .map_err(failed("taking the lock", &lock_path))?
+            .map_err(failed(
+                "taking the lock (`decnet init` makes its directory)",
+                &lock_path,
+            ))?
             .ok_or_else(|| Error::Live { path: path.clone() })?;
         clear_stale(&path).await?;
         let listener = bind(&path, gid)?;
@@ -107,8 +110,12 @@ fn bind(path: &Path, gid: Option<Gid>) -> Result<UnixListener, Error> {
     socket.bind(path).map_err(&wrong)?;
     let finish = || {
         if let Some(gid) = gid {
-            nix::unistd::chown(path, None, Some(gid))
-                .map_err(|e| failed("giving its group to", path)(e.into()))?;
+            nix::unistd::chown(path, None, Some(gid)).map_err(|e| {
+                failed(
+                    "giving to its group, of which the bus's user must be a member,",
+                    path,
+                )(e.into())
+            })?;
         }
         fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(&wrong)
     };

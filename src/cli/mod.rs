@@ -20,6 +20,7 @@ mod reconciler;
 mod status;
 mod teardown;
 mod up;
+mod user;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -70,6 +71,8 @@ enum Command {
     Logs(logs::Args),
     /// Show captured credentials.
     Credentials(credentials::Args),
+    /// Accounts of the API: list, reset a password.
+    User(user::Args),
     /// Show settings and where they come from.
     Config(config::Args),
     /// Local publish/subscribe bus between workers.
@@ -148,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Services(args) => deploy::services(&args),
         Command::Logs(args) => logs::run(&args, &sources),
         Command::Credentials(args) => credentials::run(&args, &sources),
+        Command::User(args) => user::run(&args, &sources),
         Command::Config(args) => config::run(&args, &sources),
         Command::Bus(args) => bus::run(&args, &sources),
         Command::Reconciler(args) => reconciler::run(&args, &sources),

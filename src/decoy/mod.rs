@@ -14,16 +14,6 @@
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects
 )]
-#![cfg_attr(
-    test,
-    expect(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        reason = "tests may stop on the first surprise"
-    )
-)]
-
 pub mod artifact;
 pub mod control;
 pub mod ftp;

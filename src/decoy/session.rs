@@ -5,10 +5,11 @@
 use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -252,13 +253,22 @@ impl Session {
         let now = Instant::now();
         let hard = self.started.checked_add(self.limits.total).unwrap_or(now);
         let deadline = now.checked_add(self.limits.idle).unwrap_or(hard).min(hard);
-        let mut chunk = [0u8; READ_CHUNK];
-        let take = room.min(READ_CHUNK);
-        let window = chunk.get_mut(..take).unwrap_or_default();
+        let (io, buffer) = (&mut self.io, &mut self.buffer);
+        // The chunk lives on the stack only while the socket has bytes: ten thousand
+        // waiting connections must not hold one each.
+        let read = std::future::poll_fn(|cx| {
+            let mut chunk = [0u8; READ_CHUNK];
+            let window = chunk.get_mut(..room.min(READ_CHUNK)).unwrap_or_default();
+            let mut window = ReadBuf::new(window);
+            Pin::new(&mut *io).poll_read(cx, &mut window).map_ok(|()| {
+                buffer.extend_from_slice(window.filled());
+                window.filled().len()
+            })
+        });
         let read = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Err(End::Stopped),
-            read = timeout_at(deadline, self.io.read(window)) => match read {
+            read = timeout_at(deadline, read) => match read {
                 Ok(read) => read?,
                 Err(_) if deadline >= hard => return Err(End::Stopped),
                 Err(_) => return Err(End::Idle),
@@ -270,8 +280,6 @@ impl Session {
         self.bytes_in = self
             .bytes_in
             .saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
-        self.buffer
-            .extend_from_slice(chunk.get(..read).unwrap_or_default());
         Ok(read)
     }
 

@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::Path;
 
 use anyhow::Context;
@@ -46,6 +46,7 @@ impl Applier<'_> {
         }
         self.manifest.answers = Some(answers);
         self.manifest.installed = true;
+        self.sweep(&format!("{}/install.json", crate::init::render::STATE));
         for step in steps {
             if let Step::File { path, .. } = step {
                 self.sweep(path);
@@ -57,17 +58,21 @@ impl Applier<'_> {
         self.manifest.save(self.host)
     }
 
-    /// Removes what a killed run left half-written beside `path`. Only where nobody but
-    /// root writes: elsewhere a worker may be at it right now.
+    /// Removes what a killed run left half-written beside `path`. Only what belongs to
+    /// whoever runs init: a worker may be writing a file of its own right now.
     pub(super) fn sweep(&self, path: &str) {
-        let Some(dir) = Path::new(path).parent().filter(|d| d.starts_with("/etc")) else {
+        let Some(dir) = Path::new(path).parent() else {
             return;
         };
+        let own = nix::unistd::geteuid().as_raw();
         let entries = fs::read_dir(self.host.path(&dir.to_string_lossy()));
         for entry in entries.into_iter().flatten().flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            if name.starts_with(".decnet-") && name.len() == ".decnet-".len() + 6 {
+            let ours = entry
+                .metadata()
+                .is_ok_and(|m| m.is_file() && m.uid() == own);
+            if ours && name.starts_with(".decnet-") && name.len() == ".decnet-".len() + 6 {
                 let _gone_or_not = fs::remove_file(entry.path());
             }
         }

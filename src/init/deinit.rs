@@ -10,7 +10,7 @@ use crate::init::host::{self, Systemd};
 use crate::init::manifest::Kind;
 use crate::init::render::{LOGS, RUN, STATE};
 use crate::init::report::{Outcome, Report};
-use crate::init::service::stop_deckies;
+use crate::init::service::{forgive, stop_deckies};
 
 impl Applier<'_> {
     /// Undoes init.
@@ -94,7 +94,11 @@ impl Applier<'_> {
                 left.join(", ")
             ));
         }
-        stop(&rest, report)
+        stop(&rest, report)?;
+        if let Some(systemctl) = &systemctl {
+            forgive(systemctl, &[first, rest].concat());
+        }
+        Ok(())
     }
 
     /// Links, units, rendered files, runtime files.
@@ -123,8 +127,15 @@ impl Applier<'_> {
         if self.dry_run {
             return Ok(());
         }
-        for name in ["bus.sock", "bus.sock.lock"] {
-            remove_file(&self.host.path(&format!("{RUN}/{name}")))?;
+        // Sockets and addresses of workers that are gone.
+        for entry in fs::read_dir(self.host.path(RUN))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if entry.file_type().is_ok_and(|kind| !kind.is_dir()) {
+                remove_file(&entry.path())?;
+            }
         }
         for name in ["pulse", "lock"] {
             remove_tree(&self.host.path(&format!("{RUN}/{name}")))?;
@@ -187,6 +198,13 @@ impl Applier<'_> {
             .map(|(path, _)| path.as_str())
             .collect();
         for path in &kept {
+            // A directory speaks for what lies in it.
+            if kept
+                .iter()
+                .any(|above| path.starts_with(&format!("{above}/")))
+            {
+                continue;
+            }
             report.add(
                 "remove",
                 path,

@@ -12,7 +12,7 @@ use anyhow::Context;
 use crate::init::apply::Applier;
 use crate::init::host::{self, Systemd};
 use crate::init::manifest::Program;
-use crate::init::render::RUN;
+use crate::init::render::{self, RUN};
 use crate::init::report::{Outcome, Report};
 
 const TARGET: &str = "decnet.target";
@@ -88,7 +88,11 @@ impl Applier<'_> {
             workers.to_vec()
         } else if is_active(systemctl, TARGET) {
             let own = |u: &&String| workers.contains(u) || u.ends_with(".timer");
-            self.manifest.fresh.iter().filter(own).cloned().collect()
+            let fresh = self.manifest.fresh.iter().filter(own);
+            // What failed is not what somebody stopped: its reason may be mended by now.
+            let failed = in_state(systemctl, workers, "failed");
+            let failed = failed.iter().filter(|u| !self.manifest.fresh.contains(*u));
+            fresh.chain(failed).cloned().collect()
         } else {
             Vec::new()
         };
@@ -97,8 +101,10 @@ impl Applier<'_> {
             problems.extend(verb(systemctl, "try-restart", &restarted).err());
         }
         if first {
+            forgive(systemctl, workers);
             problems.extend(host::call(systemctl, &["start", TARGET]).err());
         } else if !started.is_empty() {
+            forgive(systemctl, &started);
             problems.extend(verb(systemctl, "start", &started).err());
         }
         self.manifest.restart.clear();
@@ -133,8 +139,12 @@ impl Applier<'_> {
         }
         for unit in &down {
             report.unit_down = true;
+            let name = unit
+                .trim_start_matches("decnet-")
+                .trim_end_matches(".service");
             let advice = format!(
-                "it did not come up; see `systemctl status {unit}` and `journalctl -u {unit}`"
+                "it did not come up; see `journalctl -u {unit}` and {}, then run `decnet init` again",
+                render::log_file(name)
             );
             report.add("start", unit, Outcome::Fail(advice));
         }
@@ -202,13 +212,30 @@ fn words(systemctl: &Path, verb: &str, units: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// Those of `units` that run.
+/// Clears failures: a unit that failed too often refuses to start until then, and one
+/// that is gone is listed until then.
+pub(super) fn forgive(systemctl: &Path, units: &[String]) {
+    let failed = in_state(systemctl, units, "failed");
+    if !failed.is_empty()
+        && let Err(error) = verb(systemctl, "reset-failed", &failed)
+    {
+        tracing::debug!("{error:#}");
+    }
+}
+
+/// Those of `units` that run, or try to.
 fn active(systemctl: &Path, units: &[String]) -> Vec<String> {
+    let mut found = in_state(systemctl, units, "active");
+    found.extend(in_state(systemctl, units, "activating"));
+    found
+}
+
+fn in_state(systemctl: &Path, units: &[String], state: &str) -> Vec<String> {
     let words = words(systemctl, "is-active", units);
     units
         .iter()
         .zip(words)
-        .filter(|(_, word)| ["active", "reloading", "activating"].contains(&word.as_str()))
+        .filter(|(_, word)| word == state)
         .map(|(unit, _)| unit.clone())
         .collect()
 }

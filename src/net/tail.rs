@@ -54,6 +54,28 @@ pub fn head(file: &File, most: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Size of the file up to its last newline.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn whole_lines(file: &File) -> io::Result<u64> {
+    let mut end = file.metadata()?.len();
+    let mut block = vec![0; 64 * 1024];
+    while end > 0 {
+        let start = end.saturating_sub(block.len() as u64);
+        let read = read_at(file, &mut block, start)?;
+        let known = usize::try_from(end - start).unwrap_or(read).min(read);
+        let found = block
+            .get(..known)
+            .and_then(|b| b.iter().rposition(|b| *b == b'\n'));
+        if let Some(at) = found {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
 /// Where logrotate lays the newest rotated copy (`delaycompress` keeps it plain).
 #[must_use]
 pub fn copy_path(path: &Path) -> PathBuf {
@@ -65,6 +87,21 @@ pub fn copy_path(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unfinished_last_line_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        for (content, whole) in [
+            (b"".to_vec(), 0),
+            (b"half".to_vec(), 0),
+            (b"a\nb\n".to_vec(), 4),
+            ([b"a\n".as_slice(), &[b'x'; 200_000]].concat(), 2),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(whole_lines(&File::open(&path).unwrap()).unwrap(), whole);
+        }
+    }
 
     #[test]
     fn a_planted_link_or_pipe_is_refused() {

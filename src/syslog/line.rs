@@ -99,7 +99,7 @@ fn escape(line: &mut String, value: &str) {
     }
 }
 
-/// Reads a line that [`write`] made.
+/// Reads a line that [`write()`] made.
 ///
 /// # Errors
 /// What the line lacks.

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -199,6 +199,7 @@ struct State {
 pub struct Pulse {
     state: Arc<Mutex<State>>,
     ready: CancellationToken,
+    news: Arc<Notify>,
 }
 
 impl Default for Pulse {
@@ -214,6 +215,7 @@ impl Default for Pulse {
                 last_finished: Instant::now(),
             })),
             ready: CancellationToken::new(),
+            news: Arc::new(Notify::new()),
         }
     }
 }
@@ -243,7 +245,16 @@ impl Pulse {
 
     /// Says in words what the worker is doing.
     pub fn status(&self, status: &str) {
-        status.clone_into(&mut self.state().status);
+        let mut state = self.state();
+        if state.status != status {
+            status.clone_into(&mut state.status);
+            self.news.notify_one();
+        }
+    }
+
+    /// Resolves when the words have changed since the last call.
+    pub async fn until_news(&self) {
+        self.news.notified().await;
     }
 
     /// Turns on the watchdog: some turn must finish every three `period`s.

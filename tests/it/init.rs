@@ -273,9 +273,11 @@ fn killed_after_any_step_the_next_run_ends_in_the_same_state() {
             };
             init::run(&killed, &mut Report::default()).unwrap_err();
             // What a kill in the middle of a write leaves.
-            let turd = prefix.path().join("etc/systemd/system/.decnet-a1B2c3");
-            if turd.parent().unwrap().exists() {
-                std::fs::write(&turd, "half").unwrap();
+            for dir in ["etc/systemd/system", "var/lib/decnet"] {
+                let half = prefix.path().join(dir).join(".decnet-a1B2c3");
+                if half.parent().unwrap().exists() {
+                    std::fs::write(&half, "half").unwrap();
+                }
             }
             apply(&full);
             let found = tree(prefix.path());

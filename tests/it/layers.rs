@@ -83,8 +83,7 @@ fn scan(src: &Path, file: &Path, module: &str, allowed: &[&str], wrong: &mut Vec
 /// Every `<module>` named as `crate::<module>` or inside `crate::{…}` on this line.
 fn imports(code: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
+    for rest in code.split("crate::").skip(1) {
         let names = match rest.strip_prefix('{') {
             Some(group) => group.split(',').map(str::trim).collect(),
             None => vec![rest],

@@ -103,7 +103,7 @@ mod tests {
         let keeper = Keeper::open(&decky).unwrap();
         let sha256 = keeper.keep(b"malware").sha256;
         stow(&decky, &store, &sha256).unwrap();
-        let kept = store.join(&sha256[..2]).join(&sha256);
+        let kept = store.join(sha256.get(..2).unwrap()).join(&sha256);
         assert_eq!(fs::read(&kept).unwrap(), b"malware");
         assert_eq!(
             fs::metadata(&kept).unwrap().permissions().mode() & 0o7777,

@@ -3,17 +3,17 @@
 //! ahead of the memory; what is ahead is recognised by its event ids and not written
 //! again.
 //!
-//! When a rotation lost lines (written between the end of logrotate's copy and its
-//! truncation), or a kill left it unclear what the files account for, every spool is
-//! read again from its oldest kept segment, and what the files and their rotated copies
-//! hold is skipped.
+//! The memory holds a few earlier moments besides the last one. When a rotation lost
+//! lines (written between the end of logrotate's copy and its truncation), or a kill left
+//! the files ahead, the cursors go back to the latest moment up to which the files are
+//! still complete; what the files hold beyond it is skipped while it is read again.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -25,22 +25,25 @@ use crate::syslog;
 use crate::worker::collector::artifact;
 use crate::worker::collector::sink::Sink;
 use crate::worker::collector::source::Source;
-use crate::worker::collector::state::{State, Written};
+use crate::worker::collector::state::{Cursor, Moment, State};
 
 /// Most bytes read in one turn, over all sources; bounds memory.
 const TURN_BYTES: usize = 1024 * 1024;
+/// Least time between two remembered moments; logrotate's copy and truncation lie closer
+/// together than [`MOMENTS`] of them.
+const MOMENT: Duration = Duration::from_secs(2);
+/// Moments remembered.
+const MOMENTS: usize = 6;
 /// Longest event id accepted.
 const EID_MAX: usize = 64;
 
 /// Events already in the files that will be read once more.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Replay {
     log: Seen,
     json: Seen,
-    /// The cursors went back; otherwise only a tail was not accounted for.
-    rewound: bool,
     /// What the memory must go on saying until the replay is over.
-    before: (Written, Written),
+    from: Moment,
 }
 
 /// Lines on their way into the two files.
@@ -75,11 +78,17 @@ pub(super) struct Engine {
     most_kept: u64,
     log: Sink,
     json: Sink,
-    known: BTreeMap<String, super::state::Cursor>,
+    /// Cursors of deckies not seen since the start.
+    known: BTreeMap<String, Cursor>,
     sources: BTreeMap<String, Source>,
     turns: usize,
     pending: Option<Pending>,
     replay: Option<Replay>,
+    /// Earlier moments, oldest first.
+    history: Vec<Moment>,
+    remembered: Instant,
+    /// What was saved last.
+    saved: Option<Moment>,
     damaged: u64,
     buffer: Vec<u8>,
 }
@@ -93,7 +102,6 @@ impl Engine {
         let memory = config.paths.state.join("collector.json");
         fs::create_dir_all(&config.paths.state)
             .with_context(|| format!("creating {}", config.paths.state.display()))?;
-        let state = State::load(&memory);
         let mut engine = Self {
             deckies: config.paths.deckies(),
             artifacts: config.paths.artifacts.clone(),
@@ -101,63 +109,99 @@ impl Engine {
             most_kept: config.spool_max_bytes / 4,
             log: open(&config.paths.event_log)?,
             json: open(&config.paths.event_json())?,
-            known: state.sources.clone(),
+            known: BTreeMap::new(),
             sources: BTreeMap::new(),
             turns: 0,
             pending: None,
             replay: None,
+            history: Vec::new(),
+            remembered: Instant::now(),
+            saved: None,
             damaged: 0,
             buffer: Vec::new(),
         };
-        if let Err(error) = engine.scan() {
-            tracing::warn!("{error:#}");
-        }
-        if !state.replaying
-            && engine.log.continues(&state.log)
-            && engine.json.continues(&state.json)
-        {
-            engine.resume(state)?;
-        } else {
-            engine.recover()?;
-        }
+        let state = State::load(&engine.memory).unwrap_or_default();
+        engine.history = state.history;
+        engine.go_back(state.now)?;
         Ok(engine)
     }
 
-    /// Goes on from the memory: only what was appended after it may come again.
-    fn resume(&mut self, state: State) -> anyhow::Result<()> {
-        let mut replay = Replay::default();
-        self.log.collect(state.log.bytes, &mut replay.log)?;
-        self.json.collect(state.json.bytes, &mut replay.json)?;
-        if replay.log.len() + replay.json.len() > 0 {
-            for source in self.sources.values_mut() {
-                source.hold()?;
-            }
-            replay.before = (state.log, state.json);
-            self.replay = Some(replay);
-        }
-        Ok(())
-    }
-
-    /// Reads every spool from its oldest segment again, skipping what the files hold.
-    fn recover(&mut self) -> anyhow::Result<()> {
-        let mut replay = Replay {
-            rewound: true,
-            ..Replay::default()
+    /// Goes on from `now`, or from the latest earlier moment up to which both files are
+    /// complete; what they hold beyond it will be skipped.
+    fn go_back(&mut self, now: Moment) -> anyhow::Result<()> {
+        let complete = |m: &Moment| self.log.covers(&m.log) && self.json.covers(&m.json);
+        let from = if complete(&now) {
+            now
+        } else {
+            // Right after a rotation a file was empty: then the copy and the file are all
+            // there is since. With no such moment either, the readings stand.
+            let begun = |m: &Moment| {
+                (m.log.bytes == 0 || self.log.covers(&m.log))
+                    && (m.json.bytes == 0 || self.json.covers(&m.json))
+            };
+            let found = (self.history.iter().rposition(complete))
+                .or_else(|| self.history.iter().rposition(begun));
+            found
+                .and_then(|at| self.history.get(at).cloned())
+                .unwrap_or(now)
         };
-        for (sink, seen) in [(&self.log, &mut replay.log), (&self.json, &mut replay.json)] {
-            sink.collect_copy(seen)?;
-            sink.collect(0, seen)?;
-        }
         self.pending = None;
-        for source in self.sources.values_mut() {
-            source.rewind()?;
+        let replay = Replay {
+            log: self.log.since(&from.log).context("reading the event log")?,
+            json: self
+                .json
+                .since(&from.json)
+                .context("reading the event log")?,
+            from: from.clone(),
+        };
+        self.known.extend(from.sources);
+        self.sources.clear();
+        if let Err(error) = self.discover() {
+            tracing::warn!("{error:#}");
         }
-        self.replay = Some(replay);
+        for source in self.sources.values_mut() {
+            if let Err(error) = source.hold() {
+                tracing::warn!("reading {}: {error}", source.dir().display());
+            }
+        }
+        if replay.log.len() + replay.json.len() > 0 {
+            self.replay = Some(replay);
+        } else {
+            self.replay = None;
+            self.remember();
+        }
         self.save()
     }
 
-    /// Takes up new deckies, lets go of vanished ones, deletes read segments.
+    /// Keeps the present moment as one to go back to.
+    fn remember(&mut self) {
+        self.remembered = Instant::now();
+        let now = self.now();
+        if self.history.last() != Some(&now) {
+            self.history.push(now);
+        }
+        while self.history.len() > MOMENTS {
+            self.history.remove(0);
+        }
+    }
+
+    fn now(&self) -> Moment {
+        let mut sources = self.known.clone();
+        sources.extend(self.sources.iter().map(|(n, s)| (n.clone(), s.at.clone())));
+        Moment {
+            log: self.log.written(),
+            json: self.json.written(),
+            sources,
+        }
+    }
+
+    /// Takes up new deckies, lets go of vanished ones, deletes segments nobody needs.
     pub(super) fn scan(&mut self) -> anyhow::Result<()> {
+        let found = self.discover();
+        self.sweep().and(found)
+    }
+
+    fn discover(&mut self) -> anyhow::Result<()> {
         let mut present = Vec::new();
         let mut trouble = Ok(());
         match fs::read_dir(&self.deckies) {
@@ -182,7 +226,7 @@ impl Engine {
                 trouble = Err(error).with_context(|| format!("reading the spool of {name}"));
             }
         }
-        self.sweep().and(trouble)
+        trouble
     }
 
     fn scan_one(&mut self, name: &str) -> io::Result<()> {
@@ -190,33 +234,60 @@ impl Engine {
             return source.look();
         }
         let known = self.known.get(name).cloned();
-        let mut source = Source::open(self.deckies.join(name), known)?;
-        if self.replay.as_ref().is_some_and(|r| r.rewound) {
-            source.rewind()?;
-        }
+        let source = Source::open(self.deckies.join(name), known)?;
         self.known.remove(name);
         self.sources.insert(name.to_owned(), source);
         Ok(())
     }
 
     fn sweep(&mut self) -> anyhow::Result<()> {
-        let now = Instant::now();
+        // Until these are written, the memory does not tell what is needed.
+        if self.replay.is_some() || self.pending.is_some() {
+            return Ok(());
+        }
+        if self.history.len() > 1 && self.remembered.elapsed() > MOMENT * 8 {
+            // Long quiet: nothing before this moment can get lost any more.
+            self.history.clear();
+            self.remember();
+            self.save()?;
+        }
+        let floors: BTreeMap<String, u64> = self
+            .sources
+            .keys()
+            .map(|name| (name.clone(), self.floor(name)))
+            .collect();
+        let floor = |name: &String| floors.get(name).copied().unwrap_or(0);
         let kept = self.most_kept;
-        // During a replay nothing is surely written yet.
-        if self.replay.is_some() || !self.sources.values().any(|s| s.has_litter(now, kept)) {
+        if !(self.sources.iter()).any(|(n, s)| s.has_litter(floor(n), kept)) {
             return Ok(());
         }
         // Only what the disk holds may go from the spool.
         self.log.sync()?;
         self.json.sync()?;
         let mut trouble = Ok(());
-        for source in self.sources.values_mut() {
-            if let Err(error) = source.sweep(now, kept) {
+        for (name, source) in &mut self.sources {
+            if let Err(error) = source.sweep(floor(name), kept) {
                 trouble =
                     Err(error).with_context(|| format!("cleaning {}", source.dir().display()));
             }
         }
         trouble
+    }
+
+    /// As after a long quiet.
+    #[cfg(test)]
+    pub(super) fn forget_moments(&mut self) {
+        self.history.clear();
+        self.remember();
+    }
+
+    /// First segment of a spool that a moment to go back to needs.
+    fn floor(&self, name: &str) -> u64 {
+        self.history
+            .iter()
+            .map(|m| m.sources.get(name).map_or(0, |c| c.segment))
+            .min()
+            .unwrap_or(0)
     }
 
     /// Whether a turn would find something: a few cheap looks.
@@ -230,10 +301,14 @@ impl Engine {
             .pending
             .as_ref()
             .is_some_and(|p| p.log_done + p.json_done > 0);
-        let mut lost = false;
+        let (mut lost, mut rotated) = (false, false);
+        // What the memory says; the sinks forget it when they adopt what they find.
+        let now = self.accounted();
         for sink in [&mut self.log, &mut self.json] {
             let path = sink.path().display().to_string();
-            match sink.check().with_context(|| format!("looking at {path}"))? {
+            let found = sink.check().with_context(|| format!("looking at {path}"))?;
+            rotated |= found != Writer::Intact;
+            match found {
                 Writer::Intact => {}
                 Writer::Rotated => {
                     tracing::info!("{path} was rotated");
@@ -241,14 +316,21 @@ impl Engine {
                 }
                 Writer::Lost(bytes) => {
                     tracing::info!(
-                        "{path} was rotated; writing {bytes} bytes its copy missed again"
+                        "{path} was rotated; its copy missed {bytes} bytes, writing them again"
                     );
                     lost = true;
                 }
                 Writer::Emptied => tracing::warn!("{path} was emptied by somebody"),
             }
         }
-        if lost { self.recover() } else { Ok(()) }
+        if lost {
+            return self.go_back(now);
+        }
+        if rotated && self.replay.is_none() && self.pending.is_none() {
+            self.remember();
+            self.save()?;
+        }
+        Ok(())
     }
 
     /// Moves one bounded piece.
@@ -279,10 +361,14 @@ impl Engine {
         };
         let moved = pending.read > 0 || pending.more;
         self.pending = None;
-        if self.replay.is_some() && self.sources.values_mut().all(Source::caught_up) {
+        let over = self.replay.is_some() && self.sources.values_mut().all(Source::caught_up);
+        if over {
             self.replay = None;
         }
         if moved {
+            if self.replay.is_none() && (over || self.remembered.elapsed() >= MOMENT) {
+                self.remember();
+            }
             self.save()?;
         }
         Ok(turn)
@@ -346,18 +432,24 @@ impl Engine {
         outcome
     }
 
-    fn save(&self) -> anyhow::Result<()> {
-        let (log, json) = match &self.replay {
-            Some(replay) => replay.before.clone(),
-            None => (self.log.written(), self.json.written()),
+    /// The last moment the files and the memory agree on.
+    fn accounted(&self) -> Moment {
+        match (&self.replay, &self.saved) {
+            (Some(replay), _) => replay.from.clone(),
+            (None, Some(saved)) => saved.clone(),
+            (None, None) => self.now(),
+        }
+    }
+
+    fn save(&mut self) -> anyhow::Result<()> {
+        let now = match &self.replay {
+            Some(replay) => replay.from.clone(),
+            None => self.now(),
         };
-        let mut sources = self.known.clone();
-        sources.extend(self.sources.iter().map(|(n, s)| (n.clone(), s.at.clone())));
+        self.saved = Some(now.clone());
         State {
-            replaying: self.replay.as_ref().is_some_and(|r| r.rewound),
-            log,
-            json,
-            sources,
+            now,
+            history: self.history.clone(),
         }
         .save(&self.memory)
         .with_context(|| format!("writing {}", self.memory.display()))

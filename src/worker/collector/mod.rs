@@ -12,6 +12,8 @@ mod engine;
 mod sink;
 mod source;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, Instant};
 

@@ -37,7 +37,7 @@ impl Sink {
             .create(true)
             .mode(0o640)
             .open(path)?;
-        let bytes = whole_lines(&file)?;
+        let bytes = tail::whole_lines(&file)?;
         if bytes < file.metadata()?.len() {
             tracing::warn!("cutting an unfinished line off {}", path.display());
             file.set_len(bytes)?;
@@ -107,24 +107,43 @@ impl Sink {
         }
     }
 
-    /// Whether this is the file of `known`, grown since or not. An empty one tells
-    /// nothing: what was in it may have been rotated away.
-    pub(super) fn continues(&self, known: &Written) -> bool {
-        known.bytes > 0 && known.bytes <= self.bytes && mark(&self.mark).starts_with(&known.mark)
+    /// Whether everything that was written up to `known` is still to be found, here or
+    /// in the rotated copy. An empty file tells nothing: what was in it may have been
+    /// rotated away.
+    pub(super) fn covers(&self, known: &Written) -> bool {
+        known.bytes > 0 && (self.continues(known) || self.copy_of(known).is_some())
     }
 
-    /// Adds the ids of all events from byte `from` on.
-    pub(super) fn collect(&self, from: u64, seen: &mut Seen) -> io::Result<()> {
-        collect(&self.file, from, seen)
+    fn continues(&self, known: &Written) -> bool {
+        known.bytes <= self.bytes && mark(&self.mark).starts_with(&known.mark)
     }
 
-    /// Adds the ids of all events of the rotated copy, if there is one.
-    pub(super) fn collect_copy(&self, seen: &mut Seen) -> io::Result<()> {
-        match File::open(tail::copy_path(&self.path)) {
-            Ok(file) => collect(&file, 0, seen),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
+    /// The rotated copy, if it is that of `known` and reaches as far.
+    fn copy_of(&self, known: &Written) -> Option<File> {
+        let file = File::open(tail::copy_path(&self.path)).ok()?;
+        let head = tail::head(&file, MARK_BYTES).ok()?;
+        let reaches = file.metadata().ok()?.len() >= known.bytes;
+        (reaches && mark(&head).starts_with(&known.mark)).then_some(file)
+    }
+
+    /// The ids of all events written after `known`; of all there are when `known` is not
+    /// to be found.
+    pub(super) fn since(&self, known: &Written) -> io::Result<Seen> {
+        let mut seen = Seen::default();
+        if known.bytes > 0 && self.continues(known) {
+            collect(&self.file, known.bytes, &mut seen)?;
+            return Ok(seen);
         }
+        match self.copy_of(known).filter(|_| known.bytes > 0) {
+            Some(copy) => collect(&copy, known.bytes, &mut seen)?,
+            None => match File::open(tail::copy_path(&self.path)) {
+                Ok(copy) => collect(&copy, 0, &mut seen)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            },
+        }
+        collect(&self.file, 0, &mut seen)?;
+        Ok(seen)
     }
 
     /// Waits until the disk has it.
@@ -138,30 +157,13 @@ impl Sink {
     }
 }
 
-/// Size of the file up to its last newline.
-fn whole_lines(file: &File) -> io::Result<u64> {
-    let mut end = file.metadata()?.len();
-    let mut block = vec![0; 64 * 1024];
-    while end > 0 {
-        let start = end.saturating_sub(block.len() as u64);
-        let read = tail::read_at(file, &mut block, start)?;
-        let known = usize::try_from(end - start).unwrap_or(read).min(read);
-        let found = block
-            .get(..known)
-            .and_then(|b| b.iter().rposition(|b| *b == b'\n'));
-        if let Some(at) = found {
-            return Ok(start + at as u64 + 1);
-        }
-        end = start;
-    }
-    Ok(0)
-}
-
 fn collect(file: &File, from: u64, seen: &mut Seen) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
     let (mut at, mut skipping) = (from, false);
+    let end = file.metadata()?.len();
     loop {
-        let read = tail::read_at(file, &mut chunk, at)?;
+        let left = usize::try_from(end.saturating_sub(at)).map_or(CHUNK, |l| l.min(CHUNK));
+        let read = tail::read_at(file, chunk.get_mut(..left).unwrap_or_default(), at)?;
         let whole = chunk.get(..read).unwrap_or_default();
         let mut lines = Lines::new(whole, read == CHUNK, skipping);
         for line in lines.by_ref() {

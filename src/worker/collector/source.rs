@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use crate::capture::lines::Lines;
 use crate::capture::rotation::MARK_BYTES;
@@ -16,9 +15,6 @@ use crate::worker::collector::state::{Cursor, mark};
 
 /// Longest line, and most bytes read from one source in one turn.
 pub(super) const CHUNK: usize = 256 * 1024;
-/// A segment that was read to its end is kept this long: should a rotation of the event
-/// files lose lines, they are read again from here.
-const KEEP: Duration = Duration::from_secs(10);
 
 /// A spool and how far it was read.
 #[derive(Debug)]
@@ -30,8 +26,9 @@ pub(super) struct Source {
     path: PathBuf,
     /// A later segment exists, so the current one has its final size.
     next: Option<u64>,
-    /// Segments read to their end: number, size, when.
-    done: VecDeque<(u64, u64, Instant)>,
+    /// Segments read to their end and not deleted yet: number and size. Should a rotation
+    /// of the event files lose lines, they are read again from here.
+    done: VecDeque<(u64, u64)>,
     /// While events are read a second time: where the first reading had ended.
     replay_until: Option<(u64, u64)>,
 }
@@ -186,22 +183,20 @@ impl Source {
 
     fn retire(&mut self, number: u64) {
         let size = fs::metadata(spool::segment_path(&self.dir, number)).map_or(0, |m| m.len());
-        self.done.push_back((number, size, Instant::now()));
+        self.done.push_back((number, size));
     }
 
-    /// Whether a segment could be deleted now.
-    pub(super) fn has_litter(&self, now: Instant, most_kept: u64) -> bool {
-        let kept: u64 = self.done.iter().map(|(_, size, _)| size).sum();
-        kept > most_kept
-            || (self.done.front())
-                .is_some_and(|(_, _, since)| now.saturating_duration_since(*since) > KEEP)
+    /// Whether a segment could be deleted: one before `floor`, or anything when more than
+    /// `most_kept` bytes are kept.
+    pub(super) fn has_litter(&self, floor: u64, most_kept: u64) -> bool {
+        let kept: u64 = self.done.iter().map(|(_, size)| size).sum();
+        kept > most_kept || (self.done.front()).is_some_and(|(number, _)| *number < floor)
     }
 
-    /// Deletes segments that were read long enough ago, or that are more than
-    /// `most_kept` bytes together.
-    pub(super) fn sweep(&mut self, now: Instant, most_kept: u64) -> io::Result<()> {
-        while self.has_litter(now, most_kept) {
-            let Some((number, _, _)) = self.done.front() else {
+    /// Deletes what [`Source::has_litter`] says, oldest first.
+    pub(super) fn sweep(&mut self, floor: u64, most_kept: u64) -> io::Result<()> {
+        while self.has_litter(floor, most_kept) {
+            let Some((number, _)) = self.done.front() else {
                 break;
             };
             match fs::remove_file(spool::segment_path(&self.dir, *number)) {
@@ -212,23 +207,13 @@ impl Source {
         Ok(())
     }
 
-    /// Goes back to the oldest segment there is, remembering where the end was.
-    pub(super) fn rewind(&mut self) -> io::Result<()> {
-        self.hold()?;
-        self.done.clear();
-        self.at = Cursor::default();
-        self.path = PathBuf::new();
-        self.next = None;
-        self.look()
-    }
-
     /// Remembers the present end of the spool as the point up to which events may have
     /// been written before.
     pub(super) fn hold(&mut self) -> io::Result<()> {
         self.replay_until = match spool::segments(&self.dir)?.last() {
             Some(last) => {
-                let path = spool::segment_path(&self.dir, *last);
-                Some((*last, fs::metadata(path).map_or(0, |m| m.len())))
+                let file = tail::open_plain(&spool::segment_path(&self.dir, *last))?;
+                Some((*last, tail::whole_lines(&file)?))
             }
             None => None,
         };

@@ -40,11 +40,10 @@ pub(super) fn mark(head: &[u8]) -> String {
     head.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// The whole memory.
+/// Where everything stood at one moment: what was read, and what that put into the
+/// files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct State {
-    /// The cursors went back after a loss: whatever the files hold must be skipped.
-    pub(super) replaying: bool,
+pub(super) struct Moment {
     /// The line file.
     pub(super) log: Written,
     /// The JSON file.
@@ -53,19 +52,29 @@ pub(super) struct State {
     pub(super) sources: BTreeMap<String, Cursor>,
 }
 
+/// The whole memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct State {
+    /// The last moment that is fully accounted for.
+    pub(super) now: Moment,
+    /// Earlier ones, oldest first: where to go back to when a rotation lost what was
+    /// written last.
+    pub(super) history: Vec<Moment>,
+}
+
 impl State {
-    /// Reads the memory; nothing, or nothing readable, is an empty one, which makes the
-    /// collector compare every spool with the event files.
-    pub(super) fn load(path: &Path) -> Self {
+    /// Reads the memory; `None` when there is none or it is not readable.
+    pub(super) fn load(path: &Path) -> Option<Self> {
         match std::fs::read(path) {
-            Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
-                tracing::warn!("{} is damaged ({error}); rebuilding it", path.display());
-                Self::default()
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::default(),
+            Ok(text) => serde_json::from_slice(&text)
+                .inspect_err(|error| {
+                    tracing::warn!("{} is damaged ({error}); rebuilding it", path.display());
+                })
+                .ok(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 tracing::warn!("reading {}: {error}; rebuilding it", path.display());
-                Self::default()
+                None
             }
         }
     }

@@ -151,6 +151,44 @@ async fn a_client_that_never_reads_loses_its_oldest_is_told_and_slows_nobody() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_a_trickle_does_not_set_the_pace() {
+    const TOTAL: u64 = 20_000;
+    let server = Server::start().await;
+    let mut trickle = server.raw().await;
+    trickle.subscribe("flood").await;
+    // Three quarters of a megabyte per second, in steps too quick to count as a stall: at its pace the
+    // flood would take forty seconds.
+    let reading = tokio::spawn(async move {
+        let mut pace = tokio::time::interval(std::time::Duration::from_millis(16));
+        let mut some = vec![0; 12 * 1024];
+        loop {
+            pace.tick().await;
+            tokio::io::AsyncReadExt::read_exact(&mut trickle.stream, &mut some)
+                .await
+                .unwrap();
+        }
+    });
+    let mut healthy = server.raw().await;
+    healthy.subscribe("flood").await;
+    let mut publisher = server.raw().await;
+    let flood = tokio::spawn(async move {
+        let body = format!("{{\"payload\":\"{}\"}}", "p".repeat(1400));
+        for _ in 0..TOTAL {
+            publisher.frame("PUB flood", body.as_bytes()).await;
+        }
+        publisher
+    });
+    within("the whole flood", async {
+        for _ in 0..TOTAL {
+            assert_eq!(healthy.event().await.0, "EVT flood");
+        }
+    })
+    .await;
+    flood.await.unwrap();
+    reading.abort();
+}
+
+#[tokio::test]
 async fn a_flood_to_readers_that_keep_up_loses_nothing() {
     const TOTAL: u64 = 40_000;
     let server = Server::start().await;

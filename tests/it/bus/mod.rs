@@ -110,13 +110,20 @@ async fn settled(bus: &Bus) {
 struct Raw {
     stream: UnixStream,
     buffer: Vec<u8>,
+    /// How much of the buffer was handed out.
+    read: usize,
 }
 
 impl Raw {
     async fn connect(socket: &Path) -> Self {
+        Self::over(UnixStream::connect(socket).await.unwrap())
+    }
+
+    fn over(stream: UnixStream) -> Self {
         Self {
-            stream: UnixStream::connect(socket).await.unwrap(),
+            stream,
             buffer: Vec::new(),
+            read: 0,
         }
     }
 
@@ -149,17 +156,19 @@ impl Raw {
 
     async fn try_event(&mut self) -> Option<(String, serde_json::Value)> {
         loop {
-            if let Some(end) = self.buffer.iter().position(|b| *b == b'\n')
-                && let Some(length) = self.buffer.get(end + 1..end + 5)
+            let unread = &self.buffer[self.read..];
+            if let Some(end) = unread.iter().position(|b| *b == b'\n')
+                && let Some(length) = unread.get(end + 1..end + 5)
+                && let size = u32::from_be_bytes(length.try_into().unwrap()) as usize
+                && let Some(body) = unread.get(end + 5..end + 5 + size)
             {
-                let size = u32::from_be_bytes(length.try_into().unwrap()) as usize;
-                if self.buffer.len() >= end + 5 + size {
-                    let header = String::from_utf8(self.buffer[..end].to_vec()).unwrap();
-                    let body = self.buffer[end + 5..end + 5 + size].to_vec();
-                    self.buffer.drain(..end + 5 + size);
-                    return Some((header, serde_json::from_slice(&body).unwrap_or_default()));
-                }
+                let header = String::from_utf8(unread[..end].to_vec()).unwrap();
+                let body = serde_json::from_slice(body).unwrap_or_default();
+                self.read += end + 5 + size;
+                return Some((header, body));
             }
+            self.buffer.drain(..self.read);
+            self.read = 0;
             match self.stream.read_buf(&mut self.buffer).await {
                 Ok(0) | Err(_) => return None,
                 Ok(_) => {}

@@ -77,10 +77,7 @@ async fn a_pattern_is_asked_for_once_and_given_up_with_its_last_subscription() {
     let listener = UnixListener::bind(&socket).unwrap();
     let client = Bus::socket(&config(&socket), "counting");
     let (stream, _) = within("the client", listener.accept()).await.unwrap();
-    let mut wire = Raw {
-        stream,
-        buffer: Vec::new(),
-    };
+    let mut wire = Raw::over(stream);
     assert_eq!(wire.event().await.0, "HELLO counting");
     let first = client.subscribe(&["x.>", "x.>", "y"]).unwrap();
     let second = client.subscribe(&["x.>"]).unwrap();
@@ -105,17 +102,11 @@ async fn nonsense_from_a_bus_is_a_reason_to_reconnect() {
     let client = Bus::socket(&config(&socket), "test");
     let mut inbox = client.subscribe(&["x"]).unwrap();
     let (stream, _) = within("the client", listener.accept()).await.unwrap();
-    let mut wire = Raw {
-        stream,
-        buffer: Vec::new(),
-    };
+    let mut wire = Raw::over(stream);
     wire.frame("WAT", b"").await;
     wire.closed().await;
     let (stream, _) = within("the client again", listener.accept()).await.unwrap();
-    let mut wire = Raw {
-        stream,
-        buffer: Vec::new(),
-    };
+    let mut wire = Raw::over(stream);
     assert_eq!(next(&mut inbox).await, Delivery::Reconnected);
     // A body that cannot be read is skipped; the connection stays.
     wire.frame("EVT x", b"{").await;

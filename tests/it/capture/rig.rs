@@ -204,7 +204,10 @@ impl Rig {
                     .read_to_end(&mut bytes)
                     .unwrap();
             }
-            lines.extend(String::from_utf8_lossy(&bytes).lines().map(str::to_owned));
+            // Without its newline a line is unfinished, whatever it looks like.
+            let text = String::from_utf8_lossy(&bytes);
+            let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            lines.extend(whole.lines().map(str::to_owned));
         }
         lines
     }
@@ -326,7 +329,7 @@ impl Drop for Worker {
 pub(super) fn append(spool: &spool::Writer, decky: &str, n: u32) -> String {
     let eid = decnet::decoy::session::new_id();
     let mut fields = vec![("command".to_owned(), format!("echo \"{n}\" ]\n\u{1b}[0m"))];
-    if n % 5 == 0 {
+    if n.is_multiple_of(5) {
         fields.extend(
             Credential::plaintext(Some("root"), format!("pw{}", n % 50).as_bytes()).fields(),
         );

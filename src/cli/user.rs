@@ -1,0 +1,122 @@
+//! `decnet user`: accounts of the API, for whoever may write the database. The way
+//! back in when a password is lost.
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Subcommand;
+
+use super::output;
+use crate::api::password;
+use crate::config::Sources;
+use crate::db::Db;
+use crate::model::Stamp;
+
+/// Options.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List accounts.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set a new password and end every session of the account. Prints a random
+    /// password, to be changed at the next login.
+    Passwd {
+        /// The account.
+        name: String,
+        /// Read the password from standard input instead.
+        #[arg(long)]
+        stdin: bool,
+    },
+}
+
+pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
+    let config = super::load(sources)?;
+    anyhow::ensure!(
+        config.database.exists(),
+        "there is no database at {}; accounts are made when the API first starts",
+        config.database.display()
+    );
+    super::block_on(async {
+        let db = Db::open(&config.database).await?;
+        let outcome = match &args.command {
+            Command::List { json } => list(&db, *json).await,
+            Command::Passwd { name, stdin } => passwd(&db, name, *stdin).await,
+        };
+        db.close().await;
+        outcome
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(db: &Db, json: bool) -> anyhow::Result<()> {
+    let users = db.user_list().await?;
+    if json {
+        let rows: Vec<_> = users
+            .iter()
+            .map(|u| {
+                serde_json::json!({
+                    "name": u.name,
+                    "role": u.role,
+                    "must_change_password": u.must_change_password,
+                    "created_at": u.created_at.to_string(),
+                })
+            })
+            .collect();
+        return output::json(&rows);
+    }
+    let rows = users
+        .iter()
+        .map(|u| {
+            let flag = if u.must_change_password { "yes" } else { "no" };
+            vec![
+                output::safe(&u.name),
+                u.role.to_string(),
+                flag.to_owned(),
+                u.created_at.to_string(),
+            ]
+        })
+        .collect();
+    output::table(&["NAME", "ROLE", "MUST CHANGE", "CREATED"], rows)?;
+    Ok(())
+}
+
+async fn passwd(db: &Db, name: &str, stdin: bool) -> anyhow::Result<()> {
+    let user = db
+        .user_by_name(name)
+        .await?
+        .with_context(|| format!("there is no account '{name}'; see `decnet user list`"))?;
+    let password = if stdin {
+        read_password()?
+    } else {
+        password::generate()
+    };
+    password::check(&password, name).map_err(anyhow::Error::msg)?;
+    let hash = password::hash(&password).map_err(|e| anyhow::anyhow!("hashing: {e}"))?;
+    db.user_set_password(&user.id, &hash, !stdin, None, Stamp::now())
+        .await?;
+    if stdin {
+        output::line(format!("password of {name} set; its sessions are over"))?;
+    } else {
+        output::line(password)?;
+    }
+    Ok(())
+}
+
+fn read_password() -> anyhow::Result<String> {
+    let mut text = String::new();
+    std::io::stdin()
+        .take(4096)
+        .read_to_string(&mut text)
+        .context("reading the password from standard input")?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}

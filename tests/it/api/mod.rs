@@ -1,0 +1,218 @@
+//! The API: in-process through its router, and as a server on a port of its own.
+
+mod findings;
+mod login;
+mod shape;
+mod stream;
+mod workers;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use decnet::api::{self, Api, Peer};
+use decnet::bus::Bus;
+use decnet::config::{Config, Sources};
+use decnet::db::Db;
+use decnet::db::checkpoint::Checkpoint;
+use decnet::db::user::Role;
+use decnet::model::{Event, Flow, Proto, Severity, Stamp};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+/// The password of every account that logs in for real.
+const PASSWORD: &str = "Quite-A-long-pass-9";
+
+/// An API over a database of its own.
+struct TestApi {
+    dir: tempfile::TempDir,
+    db: Db,
+    bus: Bus,
+    stop: CancellationToken,
+    api: Api,
+}
+
+struct Reply {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Reply {
+    /// Asserts that this is a problem document and returns its code.
+    fn problem(&self) -> &str {
+        let kind = self.headers.get(header::CONTENT_TYPE);
+        assert_eq!(kind.unwrap(), "application/problem+json", "{}", self.body);
+        assert_eq!(self.body["status"], self.status.as_u16());
+        assert_eq!(
+            self.body["request_id"],
+            self.headers["x-request-id"].to_str().unwrap()
+        );
+        for field in ["title", "detail", "type"] {
+            assert!(
+                self.body[field].as_str().is_some_and(|t| !t.is_empty()),
+                "{field}"
+            );
+        }
+        self.body["code"].as_str().unwrap()
+    }
+}
+
+impl TestApi {
+    async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    async fn with(settings: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut all = vec![(
+            "DECNET_STATE_DIR".to_owned(),
+            dir.path().display().to_string(),
+        )];
+        all.extend(
+            settings
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned())),
+        );
+        let config = Arc::new(Config::load(&Sources::new(all)).unwrap());
+        std::fs::create_dir_all(&config.paths.run).unwrap();
+        let db = Db::open(&config.database).await.unwrap();
+        let bus = Bus::memory();
+        let stop = CancellationToken::new();
+        let api = Api::new(config, db.clone(), bus.clone(), stop.clone(), false);
+        Self {
+            dir,
+            db,
+            bus,
+            stop,
+            api,
+        }
+    }
+
+    /// A token of an account made for it, without any password.
+    async fn token(&self, name: &str, role: Role) -> String {
+        let now = Stamp::now();
+        let known = self.db.user_by_name(name).await.unwrap();
+        if known.is_none() {
+            self.db
+                .user_add(name, "none", role, false, now)
+                .await
+                .unwrap();
+        }
+        let user = self.db.user_by_name(name).await.unwrap().unwrap();
+        let token = format!("{name}-{}", rand::random::<u64>());
+        let hour = std::time::Duration::from_secs(3600);
+        let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        self.db
+            .session_add(&hash, &user.id, now, now.plus(hour))
+            .await
+            .unwrap();
+        token
+    }
+
+    async fn viewer(&self) -> String {
+        self.token("vera", Role::Viewer).await
+    }
+
+    async fn admin(&self) -> String {
+        self.token("ada", Role::Admin).await
+    }
+
+    async fn send(&self, request: Request<Body>) -> Reply {
+        let response = api::router(self.api.clone())
+            .oneshot(request)
+            .await
+            .unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Reply {
+            status: parts.status,
+            headers: parts.headers,
+            body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        }
+    }
+
+    async fn get(&self, path: &str, token: &str) -> Reply {
+        self.send(request(Method::GET, path, token, Body::empty()))
+            .await
+    }
+
+    async fn post(&self, path: &str, token: &str, body: &Value) -> Reply {
+        let body = Body::from(body.to_string());
+        self.send(request(Method::POST, path, token, body)).await
+    }
+
+    async fn login(&self, name: &str, password: &str) -> Reply {
+        let body = json!({"username": name, "password": password});
+        self.post("/api/v1/auth/login", "", &body).await
+    }
+
+    /// Stores events numbered `range`; even ones are logins on ftp, odd ones redis commands.
+    async fn store(&self, range: std::ops::Range<u32>) {
+        let events: Vec<Event> = range.map(event).collect();
+        for chunk in events.chunks(1000) {
+            let at = Checkpoint {
+                dev: 1,
+                ino: 1,
+                offset: 0,
+                mark: Vec::new(),
+            };
+            self.db
+                .log_insert_batch(chunk, "test", &at, Stamp::now())
+                .await
+                .unwrap();
+        }
+    }
+
+    async fn serve(&self) -> (SocketAddr, JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (
+            address,
+            tokio::spawn(api::serve(listener, self.api.clone())),
+        )
+    }
+}
+
+fn request(method: Method, path: &str, token: &str, body: Body) -> Request<Body> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::CONTENT_TYPE, "application/json")
+        .extension(Peer("192.0.2.1".parse().unwrap()));
+    if !token.is_empty() {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    request.body(body).unwrap()
+}
+
+fn event(n: u32) -> Event {
+    let ftp = n.is_multiple_of(2);
+    let fields = if ftp {
+        decnet::model::Credential::plaintext(Some("root"), format!("pw{n}").as_bytes()).fields()
+    } else {
+        vec![("cmd".to_owned(), format!("SET k{n} <v>"))]
+    };
+    Event {
+        eid: format!("e{n}"),
+        ts: Stamp(1_700_000_000_000_000 + i64::from(n) * 1_000_000),
+        severity: Severity::Info,
+        decky: format!("decky-{}", n % 3),
+        service: if ftp { "ftp" } else { "redis" }.to_owned(),
+        kind: if ftp { "auth" } else { "command" }.to_owned(),
+        flow: Some(Flow {
+            src: SocketAddr::new([198, 51, 100, 7].into(), 4000),
+            dst: SocketAddr::new([127, 77, 0, 1].into(), 21),
+            proto: Proto::Tcp,
+            session: format!("s{n}"),
+        }),
+        fields,
+        msg: String::new(),
+    }
+}
