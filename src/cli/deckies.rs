@@ -17,7 +17,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
     let config = super::load(sources)?;
     let deckies: Vec<Decky> = super::block_on(async {
-        let db = super::open_existing(&config).await?;
+        let db = super::logs::open(&config).await?;
         let rows = db.decky_list().await?;
         db.close().await;
         Ok(rows.into_iter().map(|r| r.decky).collect())

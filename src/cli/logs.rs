@@ -244,8 +244,14 @@ fn owning_group(path: &Path) -> Option<String> {
         .ancestors()
         .find_map(|p| std::fs::metadata(p).ok())?
         .gid();
-    let group = nix::unistd::Group::from_gid(nix::unistd::Gid::from_raw(gid)).ok()??;
-    (gid != 0).then_some(group.name)
+    // Not through the C library: a static one would load name-service modules here.
+    let groups = std::fs::read_to_string("/etc/group").ok()?;
+    let name = groups.lines().find_map(|line| {
+        let mut parts = line.split(':');
+        let name = parts.next()?;
+        (parts.nth(1)?.parse() == Ok(gid)).then_some(name)
+    })?;
+    (gid != 0).then(|| name.to_owned())
 }
 
 #[cfg(test)]

@@ -186,17 +186,6 @@ fn load(sources: &Sources) -> anyhow::Result<Config> {
     Ok(Config::load(sources)?)
 }
 
-/// The database of a command that only makes sense where there is one.
-async fn open_existing(config: &Config) -> anyhow::Result<crate::db::Db> {
-    if !config.database.exists() {
-        anyhow::bail!(
-            "there is no database at {}: deploy something first (`decnet deploy`), or name the layout with --state-dir; an installed one may need sudo",
-            config.database.display()
-        );
-    }
-    Ok(crate::db::Db::open(&config.database).await?)
-}
-
 /// Runs `work` on a small runtime.
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = app::runtime(1)?;

@@ -151,15 +151,12 @@ fn process_exists(pid: u32) -> bool {
 }
 
 async fn fleet(config: &Config) -> anyhow::Result<Vec<Decky>> {
-    match std::fs::metadata(&config.database) {
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => anyhow::bail!(
-            "{}: {error}; run as root or as a member of the service group",
-            config.database.display()
-        ),
+    let missing = std::fs::metadata(&config.database)
+        .is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+    if missing {
+        return Ok(Vec::new());
     }
-    let db = super::open_existing(config).await?;
+    let db = super::logs::open(config).await?;
     let rows = db.decky_list().await?;
     db.close().await;
     Ok(rows.into_iter().map(|r| r.decky).collect())

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use super::{follow, output};
+use super::{follow, logs, output};
 use crate::bus::Bus;
 use crate::config::Sources;
+use crate::db::Db;
 use crate::model::{Stamp, topic};
 
 /// Options.
@@ -35,7 +36,9 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
     let config = super::load(sources)?;
     super::block_on(async {
-        let db = super::open_existing(&config).await?;
+        // Says what is wrong when there is nothing to open, before anything is created.
+        logs::open(&config).await?.close().await;
+        let db = Db::open(&config.database).await?;
         let rows = db.decky_list().await?;
         if let Some(id) = &args.id
             && !rows.iter().any(|r| r.decky.name == *id)

@@ -19,7 +19,7 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, SqlitePool};
 
-use crate::net::lock;
+use crate::net::{file, lock};
 
 /// A failed database call, saying what was attempted.
 #[derive(Debug, thiserror::Error)]
@@ -157,7 +157,11 @@ impl Db {
                 source,
             })?;
         let _held = lock::wait(&path.with_extension("db.lock")).map_err(prepare)?;
-        adopt(path).map_err(prepare)?;
+        for suffix in ["", "-wal", "-shm"] {
+            let mut beside = path.as_os_str().to_owned();
+            beside.push(suffix);
+            file::inherit_owner(Path::new(&beside)).map_err(prepare)?;
+        }
         sqlx::migrate!("src/db/migrations/sqlite")
             .run(&pool)
             .await
@@ -209,30 +213,4 @@ impl Db {
     pub async fn close(&self) {
         self.pool.close().await;
     }
-}
-
-/// What root creates in the service's directory belongs to the service: otherwise one
-/// `sudo decnet deploy` before the first start would lock every worker out.
-fn adopt(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{MetadataExt, chown};
-    let Some(parent) = path.parent() else {
-        return Ok(());
-    };
-    let owner = std::fs::metadata(parent)?;
-    if !nix::unistd::geteuid().is_root() || owner.uid() == 0 {
-        return Ok(());
-    }
-    for suffix in ["", "-wal", "-shm"] {
-        let mut file = path.as_os_str().to_owned();
-        file.push(suffix);
-        match chown(Path::new(&file), Some(owner.uid()), Some(owner.gid())) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    chown(
-        path.with_extension("db.lock"),
-        Some(owner.uid()),
-        Some(owner.gid()),
-    )
 }

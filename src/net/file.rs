@@ -2,7 +2,7 @@
 
 use std::fs::Permissions;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
 
 /// Replaces `path` with `content`: temporary file beside it, mode set before any byte
@@ -44,9 +44,48 @@ fn write_new(path: &Path, content: &[u8], mode: u32, durable: bool) -> io::Resul
     Ok(())
 }
 
+/// Gives what root just made at `path` to the owner of its directory: one `sudo decnet
+/// deploy` must not lock the service out of its own files. Done by anybody else, or in
+/// a directory of root's, it changes nothing.
+///
+/// # Errors
+/// When the owner cannot be looked up or changed; a missing `path` is fine.
+pub fn inherit_owner(path: &Path) -> io::Result<()> {
+    let Some(parent) = path.parent() else {
+        return Ok(());
+    };
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let owner = std::fs::metadata(parent)?;
+    if owner.uid() == 0 {
+        return Ok(());
+    }
+    match lchown(path, Some(owner.uid()), Some(owner.gid())) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_root_makes_belongs_to_the_owner_of_the_directory() {
+        use std::os::unix::fs::chown;
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: only root can give files away");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        chown(dir.path(), Some(4711), Some(4712)).unwrap();
+        let path = dir.path().join("x");
+        std::fs::write(&path, "").unwrap();
+        inherit_owner(&path).unwrap();
+        let meta = std::fs::metadata(&path).unwrap();
+        assert_eq!((meta.uid(), meta.gid()), (4711, 4712));
+    }
 
     #[test]
     fn the_file_has_the_content_and_the_mode() {

@@ -8,6 +8,8 @@ use std::path::Path;
 
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::net::file;
+
 /// A held lock; dropping it releases it. The file stays.
 #[derive(Debug)]
 pub struct Held {
@@ -36,14 +38,26 @@ pub fn try_take(path: &Path) -> io::Result<Option<Held>> {
 
 fn take(path: &Path, how: FlockArg) -> io::Result<Held> {
     if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
+        if !parent.exists() {
+            std::fs::create_dir_all(parent)?;
+            file::inherit_owner(parent)?;
+        }
     }
-    let file = OpenOptions::new()
-        .create(true)
+    let made = OpenOptions::new()
+        .create_new(true)
         .write(true)
-        .truncate(false)
         .mode(0o660)
-        .open(path)?;
+        .open(path);
+    let file = match made {
+        Ok(file) => {
+            file::inherit_owner(path)?;
+            file
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            OpenOptions::new().write(true).open(path)?
+        }
+        Err(error) => return Err(error),
+    };
     match Flock::lock(file, how) {
         Ok(file) => Ok(Held { _file: file }),
         Err((_, errno)) => Err(io::Error::from(errno)),

@@ -178,6 +178,30 @@ fn changing_one_decky_leaves_the_others_connections_open() {
 }
 
 #[test]
+fn one_pass_by_hand_says_what_it_did_and_steps_back_for_the_worker() {
+    let host = Host::new("127.91.6.0/24");
+    host.deploy("1", "redis");
+    let pid = host.pid("decky-01").unwrap();
+    Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status()
+        .unwrap();
+    let (code, out, err) = host.run(&["reconciler", "--once"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(out, "inserted=1 deleted=0 state_updated=0\n");
+    let _worker = host.reconciler();
+    wait_for("the worker's pulse", PATIENCE, || {
+        host.dir
+            .path()
+            .join("run/pulse/reconciler.json")
+            .exists()
+            .then_some(())
+    });
+    let (code, _, err) = host.run(&["reconciler", "--once"]);
+    assert_eq!(code, Some(69), "{err}");
+}
+
+#[test]
 fn a_dry_run_shows_the_difference_and_changes_nothing() {
     let host = Host::new("127.91.4.0/24");
     let (code, out, _) = host.run(&["deploy", "-n", "2", "--services", "http", "--dry-run"]);
@@ -211,5 +235,5 @@ fn what_cannot_be_deployed_is_said_by_line_and_nothing_is_written() {
     assert!(!host.dir.path().join("decnet.db").exists());
     let (code, _, err) = host.run(&["teardown", "--id", "nobody"]);
     assert_eq!(code, Some(1));
-    assert!(err.contains("decnet deploy"), "{err}");
+    assert!(err.contains("there is no database"), "{err}");
 }
