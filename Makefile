@@ -62,6 +62,9 @@ check: ## format, lints, documentation, scripts
 	@if command -v shellcheck >/dev/null; then \
 		shellcheck maintainer-scripts/* scripts/*.sh tests/system/*.sh && shellcheck -s sh rpm/*.sh; \
 	else echo 'skipped: shellcheck is not installed'; fi
+	@if ! command -v cargo-deny >/dev/null; then echo 'skipped: cargo-deny is not installed (cargo install cargo-deny)'; \
+	elif $(CARGO) deny fetch db >/dev/null 2>&1; then $(CARGO) deny --locked check; \
+	else echo 'skipped: the advisory database cannot be reached'; $(CARGO) deny --locked check licenses bans sources; fi
 
 test: ## every suite: unit, integration, clients, system
 	scripts/install-test-tools.sh

@@ -139,8 +139,8 @@ pub fn start(worker: &'static Worker, sources: &Sources) -> ExitCode {
     }
 }
 
-/// Runs every worker of the target except the bus in this process, on an in-memory
-/// bus, until `stop`. Used by `decnet up`.
+/// Runs every worker of the target in this process until `stop`. `bus` is an in-memory
+/// one; the bus worker lets `decnet bus tail` in. Used by `decnet up`.
 ///
 /// # Errors
 /// The first role that fails; the others are stopped then.
@@ -152,7 +152,7 @@ pub async fn run_all(
 ) -> anyhow::Result<()> {
     let mut roles = tokio::task::JoinSet::new();
     for worker in crate::model::worker::WORKERS {
-        if worker.name == "bus" || !worker.in_target {
+        if !worker.in_target {
             continue;
         }
         let ctx = Ctx {
