@@ -225,12 +225,16 @@ impl Drop for Host {
                 Err(error) => println!("waiting for the container: {error}"),
             }
         }
-        // The console lies beside the root and is of use only while the test runs.
-        match fs::remove_file(self.root.path().with_extension("console")) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                println!("removing the console: {error}");
+        // What lies beside the root: its console, and the container manager's lock.
+        let root = self.root.path();
+        let lock = format!(".#{}.lck", root.file_name().unwrap_or_default().display());
+        for path in [root.with_extension("console"), root.with_file_name(lock)] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    println!("removing {}: {error}", path.display());
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
 }

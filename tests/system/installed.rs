@@ -1,6 +1,7 @@
 //! What holds on a host where DECNET is installed and running, whichever package
 //! brought it there and whatever names were chosen.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::host::Host;
@@ -224,14 +225,10 @@ pub(crate) fn snapshot(host: &Host) -> String {
 /// Fails with the lines that two snapshots do not share.
 #[track_caller]
 pub(crate) fn assert_same(before: &str, after: &str) {
-    let left: Vec<&str> = after
-        .lines()
-        .filter(|l| !before.lines().any(|b| b == *l))
-        .collect();
-    let lost: Vec<&str> = before
-        .lines()
-        .filter(|l| !after.lines().any(|a| a == *l))
-        .collect();
+    let (before, after): (BTreeSet<&str>, BTreeSet<&str>) =
+        (before.lines().collect(), after.lines().collect());
+    let left: Vec<_> = after.difference(&before).collect();
+    let lost: Vec<_> = before.difference(&after).collect();
     assert!(
         left.is_empty() && lost.is_empty(),
         "left behind: {left:#?}\nlost: {lost:#?}"

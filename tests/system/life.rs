@@ -29,18 +29,14 @@ fn remove(host: &Host, how: &str) -> String {
     text
 }
 
-/// Start times of the main processes, to tell who was restarted.
+/// The main processes, to tell who was restarted.
 fn started(host: &Host) -> Vec<(&'static str, String)> {
     WORKERS
         .iter()
         .map(|worker| {
             let unit = installed::unit(worker);
-            let at = host
-                .sh(&format!(
-                    "systemctl show -p MainPID -p ExecMainStartTimestampMonotonic {unit}"
-                ))
-                .ok();
-            (*worker, at)
+            let pid = host.sh(&format!("systemctl show -p MainPID --value {unit}"));
+            (*worker, pid.ok())
         })
         .collect()
 }
