@@ -103,7 +103,7 @@ pub fn parse(text: &str) -> Result<Vec<Section>, Vec<Problem>> {
         }
         section.entries.push(Entry {
             key,
-            value: unquote(value.trim()).to_owned(),
+            value: unquote(value).to_owned(),
             line,
         });
     }
@@ -133,7 +133,9 @@ fn strip_comment(line: &str) -> &str {
     line
 }
 
-fn unquote(value: &str) -> &str {
+/// Without surrounding white space and one pair of matching quotes.
+pub(super) fn unquote(value: &str) -> &str {
+    let value = value.trim();
     for quote in ['"', '\''] {
         if let Some(inner) = value
             .strip_prefix(quote)

@@ -167,7 +167,7 @@ impl Sources {
                 .and_then(key::find)
                 .filter(|k| k.secret);
             if let Some(found) = secret_file {
-                match std::fs::read_to_string(unquote(value)) {
+                match std::fs::read_to_string(ini::unquote(value)) {
                     Ok(secret) => {
                         let secret = secret.trim_end_matches(['\r', '\n']).to_owned();
                         values.insert(found.name, (secret, path.to_owned(), line));
@@ -175,7 +175,7 @@ impl Sources {
                     Err(error) => self.problems.push(format!(
                         "{}: line {line}: reading {}: {error}",
                         path.display(),
-                        unquote(value)
+                        ini::unquote(value)
                     )),
                 }
                 continue;
@@ -189,7 +189,7 @@ impl Sources {
             };
             values.insert(
                 found.name,
-                (unquote(value).to_owned(), path.to_owned(), line),
+                (ini::unquote(value).to_owned(), path.to_owned(), line),
             );
         }
         self.files.insert(0, values);
@@ -282,19 +282,6 @@ impl Sources {
     pub(crate) fn origin(&self, name: &str) -> Origin {
         key::find(name).map_or(Origin::Default, |row| self.get(row.name).origin)
     }
-}
-
-fn unquote(value: &str) -> &str {
-    let value = value.trim();
-    for quote in ['"', '\''] {
-        if let Some(inner) = value
-            .strip_prefix(quote)
-            .and_then(|rest| rest.strip_suffix(quote))
-        {
-            return inner;
-        }
-    }
-    value
 }
 
 #[cfg(test)]

@@ -2,13 +2,11 @@
 //! directory, binds what it can, serves until told to stop. It needs no database, no
 //! bus and no Docker; all it can reach is its own directory.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use tokio_util::sync::CancellationToken;
@@ -19,10 +17,13 @@ use crate::decoy::listen::{self, Host};
 use crate::decoy::session::Sink;
 use crate::decoy::shared;
 use crate::model::{Service, Severity};
+use crate::net::descriptor;
 use crate::persona::Persona;
 
 /// Longest time connections may take to end after a stop.
 const GRACE: Duration = Duration::from_secs(3);
+/// Descriptors wanted for connections: every service full, and some.
+const DESCRIPTORS: u64 = 65_536;
 
 /// Everything a decky process is told; written by the reconciler, mode 0600.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +57,8 @@ pub async fn run(dir: &Path, stop: CancellationToken) -> anyhow::Result<()> {
     let text = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
     let spec: Spec =
         serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))?;
-    if let Err(error) = raise_descriptor_limit() {
+    // Ten thousand idle connections need as many.
+    if let Err(error) = descriptor::raise_limit(DESCRIPTORS) {
         tracing::warn!("raising the descriptor limit: {error}");
     }
     let sink = Sink::open(dir, &spec.name, spec.spool_max_bytes)
@@ -97,13 +99,4 @@ pub async fn run(dir: &Path, stop: CancellationToken) -> anyhow::Result<()> {
     }
     sink.note("decky", "shutdown", Severity::Info, "");
     served.context("control socket")
-}
-
-/// Ten thousand idle connections need as many descriptors.
-fn raise_descriptor_limit() -> io::Result<()> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if soft < hard {
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    }
-    Ok(())
 }

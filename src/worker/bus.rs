@@ -3,9 +3,9 @@
 //! like any other worker's.
 
 use anyhow::Context;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::bus::Listener;
+use crate::net::descriptor;
 use crate::worker::Ctx;
 
 /// Descriptors wanted for clients.
@@ -21,7 +21,7 @@ pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
         ctx.stop.cancelled().await;
         return Ok(());
     }
-    if let Err(error) = raise_descriptors() {
+    if let Err(error) = descriptor::raise_limit(DESCRIPTORS) {
         tracing::debug!("raising the descriptor limit: {error}");
     }
     let listener = Listener::bind(&ctx.config.bus).await?;
@@ -34,14 +34,4 @@ pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
         })
         .await
         .context("serving the bus")
-}
-
-/// The soft limit of services is 1024 for the sake of `select`, which we do not use.
-fn raise_descriptors() -> nix::Result<()> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let wanted = DESCRIPTORS.min(hard);
-    if soft < wanted {
-        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)?;
-    }
-    Ok(())
 }
