@@ -37,11 +37,11 @@ pub fn try_take(path: &Path) -> io::Result<Option<Held>> {
 }
 
 fn take(path: &Path, how: FlockArg) -> io::Result<Held> {
-    if let Some(parent) = path.parent() {
-        if !parent.exists() {
-            std::fs::create_dir_all(parent)?;
-            file::inherit_owner(parent)?;
-        }
+    if let Some(parent) = path.parent()
+        && !parent.exists()
+    {
+        std::fs::create_dir_all(parent)?;
+        file::inherit_owner(parent)?;
     }
     let made = OpenOptions::new()
         .create_new(true)
