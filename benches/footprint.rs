@@ -39,8 +39,10 @@ fn main() {
     // First, while no other child has raised the highest resident set.
     help();
     init();
-    workers();
+    // A decky never runs alone: it shares the program's pages with the workers.
+    let workers = workers();
     decky();
+    drop(workers);
     program();
     packages();
     line(
@@ -96,9 +98,10 @@ fn init() {
     }
 }
 
-fn workers() {
+/// Starts and measures them; they run on.
+fn workers() -> (tempfile::TempDir, Vec<(&'static str, Process)>) {
     let state = tempfile::tempdir().unwrap();
-    let running: Vec<(&str, Process)> = WORKERS
+    let running: Vec<(&'static str, Process)> = WORKERS
         .iter()
         .filter(|worker| worker.in_target)
         .map(|worker| {
@@ -124,6 +127,7 @@ fn workers() {
         line(&what, value, "2 MiB, 1 MiB");
     }
     line("all workers, idle: PSS", mib(total), "40 MiB");
+    (state, running)
 }
 
 /// A worker that says something else than that it starts is ready.
