@@ -162,7 +162,7 @@ pub const KEYS: &[Key] = &[
     key(
         "DECNET_BATCH_SIZE",
         Some(("ingester", "batch_size")),
-        "1000",
+        "3000",
         "Most events the ingester stores in one transaction.",
     ),
     key(

@@ -228,7 +228,7 @@ impl Config {
             admin_user: read.text("DECNET_ADMIN_USER"),
             admin_password: read.optional("DECNET_ADMIN_PASSWORD").map(Secret),
         };
-        let batch_size = read.bounded("DECNET_BATCH_SIZE", 1, 100_000, 1000);
+        let batch_size = read.bounded("DECNET_BATCH_SIZE", 1, 100_000, 3000);
         let batch_wait = read.bounded("DECNET_BATCH_MAX_WAIT_MS", 1, 60_000, 250);
         let reconcile = read.bounded("DECNET_RECONCILE_INTERVAL_SEC", 1, 86_400, 30);
         let local_subnet: IpNet = read.parsed(
@@ -269,7 +269,7 @@ impl Config {
             bus,
             database,
             api,
-            batch_size: usize::try_from(batch_size).unwrap_or(1000),
+            batch_size: usize::try_from(batch_size).unwrap_or(3000),
             batch_max_wait: Duration::from_millis(batch_wait),
             reconcile_interval: Duration::from_secs(reconcile),
             local_subnet,

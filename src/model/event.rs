@@ -1,6 +1,7 @@
 //! One thing that happened on a decky. Written as a line by `syslog`, kept as a row
 //! by `db`, never formatted by a protocol itself.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -127,6 +128,23 @@ impl Event {
             .iter()
             .find(|(k, _)| k == key)
             .map(|(_, v)| v.as_str())
+    }
+
+    /// The fields in order; of equal keys the first, as in [`Self::field`].
+    pub fn distinct_fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        // Looking back is cheapest for the usual handful; a set keeps thousands linear.
+        let few = self.fields.len() <= 16;
+        let mut seen = HashSet::new();
+        let fields = self.fields.iter().enumerate();
+        fields
+            .filter(move |(at, (key, _))| {
+                if few {
+                    !self.fields.iter().take(*at).any(|(k, _)| k == key)
+                } else {
+                    seen.insert(key.as_str())
+                }
+            })
+            .map(|(_, (key, value))| (key.as_str(), value.as_str()))
     }
 
     /// The credential this event carries, if it carries one: `secret_b64` present and

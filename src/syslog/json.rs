@@ -3,61 +3,128 @@
 //! `event_type`, `attacker_ip`, `fields`, `msg`, `raw_line`; new: `eid`, `severity`.
 //! `fields` holds every structured-data parameter but `eid`, in line order.
 
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use super::line::{self, Bad};
-use crate::model::{Event, Severity, Stamp};
+use crate::model::{Event, Flow, Severity, Stamp};
 
-#[derive(Serialize, Deserialize)]
-struct Record {
-    eid: String,
+/// What a flow is in `fields`, in this order.
+const FLOW_KEYS: [&str; 6] = [
+    "src_ip", "src_port", "dst_ip", "dst_port", "proto", "session",
+];
+
+#[derive(Serialize)]
+struct Written<'a> {
+    eid: &'a str,
     timestamp: String,
+    severity: u8,
+    decky: &'a str,
+    service: &'a str,
+    event_type: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attacker_ip: Option<std::net::IpAddr>,
+    fields: Fields<'a>,
+    msg: &'a str,
+    raw_line: &'a str,
+}
+
+struct Fields<'a>(&'a Event);
+
+impl Serialize for Fields<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        if let Some(Flow {
+            src,
+            dst,
+            proto,
+            session,
+        }) = &self.0.flow
+        {
+            map.serialize_entry("src_ip", &src.ip())?;
+            map.serialize_entry("src_port", &format_args!("{}", src.port()))?;
+            map.serialize_entry("dst_ip", &dst.ip())?;
+            map.serialize_entry("dst_port", &format_args!("{}", dst.port()))?;
+            map.serialize_entry("proto", proto.as_str())?;
+            map.serialize_entry("session", session)?;
+        }
+        for (key, value) in self.0.distinct_fields() {
+            // The flow came first, and the first of two equal keys wins.
+            if self.0.flow.is_none() || !FLOW_KEYS.contains(&key) {
+                map.serialize_entry(key, value)?;
+            }
+        }
+        map.end()
+    }
+}
+
+#[derive(Deserialize)]
+struct Record<'a> {
+    eid: String,
+    #[serde(borrow)]
+    timestamp: Cow<'a, str>,
     severity: u8,
     decky: String,
     service: String,
     event_type: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    attacker_ip: Option<String>,
-    fields: Map<String, Value>,
+    #[serde(borrow)]
+    fields: Params<'a>,
     #[serde(default)]
     msg: String,
-    raw_line: String,
+    /// Must be there, but says nothing new.
+    #[serde(rename = "raw_line")]
+    _raw_line: de::IgnoredAny,
+}
+
+/// Text that is copied only when an escape in it must be undone.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+struct Params<'a>(Vec<line::Param<'a>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Params<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+struct InOrder;
+
+impl<'de> Visitor<'de> for InOrder {
+    type Value = Params<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of texts")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Params<'de>, A::Error> {
+        // Room for the usual event: its flow and a few parameters.
+        let mut params = Vec::with_capacity(12);
+        while let Some((Text(key), Text(value))) = map.next_entry()? {
+            params.push((key, value));
+        }
+        Ok(Params(params))
+    }
 }
 
 /// One JSON object without the newline. `raw_line` is the line form of the same event.
 #[must_use]
 pub fn to_json(event: &Event, raw_line: &str) -> String {
-    let mut fields = Map::new();
-    if let Some(flow) = &event.flow {
-        for (key, value) in [
-            ("src_ip", flow.src.ip().to_string()),
-            ("src_port", flow.src.port().to_string()),
-            ("dst_ip", flow.dst.ip().to_string()),
-            ("dst_port", flow.dst.port().to_string()),
-            ("proto", flow.proto.as_str().to_owned()),
-            ("session", flow.session.clone()),
-        ] {
-            fields.insert(key.to_owned(), Value::String(value));
-        }
-    }
-    for (key, value) in &event.fields {
-        // The first of two equal keys wins, as in `Event::field`.
-        fields
-            .entry(key.clone())
-            .or_insert_with(|| Value::String(value.clone()));
-    }
-    let record = Record {
-        eid: event.eid.clone(),
+    let record = Written {
+        eid: &event.eid,
         timestamp: event.ts.to_string(),
         severity: event.severity.number(),
-        decky: event.decky.clone(),
-        service: event.service.clone(),
-        event_type: event.kind.clone(),
-        attacker_ip: event.flow.as_ref().map(|f| f.src.ip().to_string()),
-        fields,
-        msg: event.msg.clone(),
-        raw_line: raw_line.to_owned(),
+        decky: &event.decky,
+        service: &event.service,
+        event_type: &event.kind,
+        attacker_ip: event.flow.as_ref().map(|f| f.src.ip()),
+        fields: Fields(event),
+        msg: &event.msg,
+        raw_line,
     };
     // A record of strings and numbers always serialises.
     serde_json::to_string(&record).unwrap_or_default()
@@ -68,23 +135,15 @@ pub fn to_json(event: &Event, raw_line: &str) -> String {
 /// # Errors
 /// What it lacks.
 pub fn from_json(text: &str) -> Result<Event, Bad> {
-    let record: Record = serde_json::from_str(text).map_err(|_| Bad("not our JSON record"))?;
-    let mut params = vec![("eid".to_owned(), record.eid)];
-    for (key, value) in record.fields {
-        let Value::String(value) = value else {
-            return Err(Bad("a field is not text"));
-        };
-        params.push((key, value));
-    }
-    line::assemble(
-        Stamp::parse(&record.timestamp).ok_or(Bad("bad timestamp"))?,
-        Severity::from_number(record.severity),
-        record.decky,
-        record.service,
-        record.event_type,
-        params,
-        record.msg,
-    )
+    let record: Record<'_> = serde_json::from_str(text).map_err(|_| Bad("not our JSON record"))?;
+    let head = line::Head {
+        ts: Stamp::parse(&record.timestamp).ok_or(Bad("bad timestamp"))?,
+        severity: Severity::from_number(record.severity),
+        decky: record.decky,
+        service: record.service,
+        kind: record.event_type,
+    };
+    line::assemble(head, record.eid, record.fields.0.into_iter(), record.msg)
 }
 
 #[cfg(test)]

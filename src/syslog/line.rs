@@ -1,5 +1,6 @@
 //! Writer and parser of one line.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
@@ -85,6 +86,13 @@ fn push_param(line: &mut String, key: &str, value: &str) {
 }
 
 fn escape(line: &mut String, value: &str) {
+    if value
+        .bytes()
+        .all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'\\' | b'"' | b']'))
+    {
+        line.push_str(value);
+        return;
+    }
     for c in value.chars() {
         match c {
             '\\' | '"' | ']' => {
@@ -132,22 +140,42 @@ pub fn parse(line: &str) -> Result<Event, Bad> {
         None if rest.is_empty() => String::new(),
         None => return Err(Bad("text right after the structured data")),
     };
-    assemble(ts, severity, decky, service, kind, params, msg)
+    let mut params = params.into_iter();
+    let eid = match params.next() {
+        Some((key, eid)) if key == "eid" => eid.into_owned(),
+        _ => return Err(Bad("no eid")),
+    };
+    let head = Head {
+        ts,
+        severity,
+        decky,
+        service,
+        kind,
+    };
+    assemble(head, eid, params, msg)
+}
+
+/// A parameter, copied only when an escape in it had to be undone.
+pub(super) type Param<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+/// What stands outside the structured data.
+pub(super) struct Head {
+    pub(super) ts: Stamp,
+    pub(super) severity: Severity,
+    pub(super) decky: String,
+    pub(super) service: String,
+    pub(super) kind: String,
 }
 
 /// Splits the transport parameters off and builds the event.
 pub(super) fn assemble(
-    ts: Stamp,
-    severity: Severity,
-    decky: String,
-    service: String,
-    kind: String,
-    params: Vec<(String, String)>,
+    head: Head,
+    eid: String,
+    params: std::vec::IntoIter<Param<'_>>,
     msg: String,
 ) -> Result<Event, Bad> {
-    let mut params = params.into_iter().peekable();
+    let mut params = params.peekable();
     let mut take = |key: &str| params.next_if(|(k, _)| k == key).map(|(_, v)| v);
-    let eid = take("eid").ok_or(Bad("no eid"))?;
     let flow = match take("src_ip") {
         None => None,
         Some(src_ip) => {
@@ -161,19 +189,21 @@ pub(super) fn assemble(
                 src: addr(&src_ip, &src_port)?,
                 dst: addr(&dst_ip, &dst_port)?,
                 proto: Proto::parse(&proto).ok_or(Bad("unknown proto"))?,
-                session,
+                session: session.into_owned(),
             })
         }
     };
     Ok(Event {
         eid,
-        ts,
-        severity,
-        decky,
-        service,
-        kind,
+        ts: head.ts,
+        severity: head.severity,
+        decky: head.decky,
+        service: head.service,
+        kind: head.kind,
         flow,
-        fields: params.collect(),
+        fields: params
+            .map(|(key, value)| (key.into_owned(), value.into_owned()))
+            .collect(),
         msg,
     })
 }
@@ -192,10 +222,8 @@ fn addr(ip: &str, port: &str) -> Result<SocketAddr, Bad> {
     Ok(SocketAddr::new(ip, port))
 }
 
-type Params = Vec<(String, String)>;
-
 /// Reads ` key="value"…]`; returns the parameters and what follows the bracket.
-fn read_params(mut rest: &str) -> Result<(Params, &str), Bad> {
+fn read_params(mut rest: &str) -> Result<(Vec<Param<'_>>, &str), Bad> {
     let mut params = Vec::new();
     loop {
         if let Some(after) = rest.strip_prefix(']') {
@@ -211,18 +239,26 @@ fn read_params(mut rest: &str) -> Result<(Params, &str), Bad> {
             return Err(Bad("bad parameter name"));
         }
         let (value, after) = read_value(after)?;
-        params.push((key.to_owned(), value));
+        params.push((Cow::Borrowed(key), value));
         rest = after;
     }
 }
 
 /// Reads up to the closing quote; returns the value and what follows the quote.
-fn read_value(text: &str) -> Result<(String, &str), Bad> {
-    let mut value = String::new();
-    let mut chars = text.char_indices();
+fn read_value(text: &str) -> Result<(Cow<'_, str>, &str), Bad> {
+    // Most values are plain up to the quote.
+    let plain = text
+        .find(|c: char| matches!(c, '"' | '\\') || c.is_control())
+        .ok_or(Bad("value does not end"))?;
+    let (value, rest) = text.split_at(plain);
+    if let Some(after) = rest.strip_prefix('"') {
+        return Ok((Cow::Borrowed(value), after));
+    }
+    let mut value = value.to_owned();
+    let mut chars = rest.char_indices();
     while let Some((at, c)) = chars.next() {
         match c {
-            '"' => return Ok((value, text.get(at + 1..).unwrap_or_default())),
+            '"' => return Ok((Cow::Owned(value), rest.get(at + 1..).unwrap_or_default())),
             '\\' => value.push(unescape_one(&mut chars)?),
             c if c.is_control() => return Err(Bad("raw control character")),
             c => value.push(c),

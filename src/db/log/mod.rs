@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
@@ -261,13 +262,14 @@ async fn insert_chunk<'a>(tx: &mut SqliteConnection, chunk: &'a [Event]) -> Resu
 
 /// The event's own fields; of two equal keys the first, as in [`Event::field`].
 fn fields_json(event: &Event) -> String {
-    let mut fields = Map::with_capacity(event.fields.len());
-    for (key, value) in &event.fields {
-        fields
-            .entry(key.as_str())
-            .or_insert_with(|| Value::String(value.clone()));
+    struct Fields<'a>(&'a Event);
+    impl Serialize for Fields<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+            serializer.collect_map(self.0.distinct_fields())
+        }
     }
-    Value::Object(fields).to_string()
+    // An object of texts always serialises.
+    serde_json::to_string(&Fields(event)).unwrap_or_else(|_| "{}".to_owned())
 }
 
 fn from_row(row: &SqliteRow) -> std::result::Result<LogRow, sqlx::Error> {
