@@ -97,7 +97,9 @@ pub fn start(worker: &'static Worker, sources: &Sources) -> ExitCode {
             } else {
                 Bus::socket(&config.bus, worker.name)
             };
-            let db = if worker.needs(Need::Database) {
+            let db = if worker.needs(Need::BulkWrites) {
+                Some(Db::open_for_bulk(&config.database).await?)
+            } else if worker.needs(Need::Database) {
                 Some(Db::open(&config.database).await?)
             } else {
                 None

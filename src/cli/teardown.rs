@@ -17,7 +17,7 @@ use crate::model::{Stamp, topic};
 #[command(
     after_help = "Examples:\n  decnet teardown --id decky-02\n  decnet teardown --all\n\nCaptured events, credentials and files are kept."
 )]
-#[group(required = true, multiple = false, id = "which")]
+#[command(group(clap::ArgGroup::new("which").required(true).multiple(false)))]
 pub(super) struct Args {
     /// Every decky.
     #[arg(long, group = "which")]

@@ -106,6 +106,11 @@ fn values_sql(
     AssertSqlSafe(format!("{head} values {rows} {tail}"))
 }
 
+/// Page cache of a connection, KiB: what an idle worker may cost.
+const SMALL_CACHE_KIB: u32 = 1024;
+/// Page cache of the worker that writes in bulk, KiB; grows only as it is used.
+const BULK_CACHE_KIB: u32 = 16 * 1024;
+
 /// An open database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Db {
@@ -118,6 +123,19 @@ impl Db {
     /// # Errors
     /// When the file or its directory cannot be written, or a migration fails.
     pub async fn open(path: &Path) -> Result<Self> {
+        Self::open_with(path, SMALL_CACHE_KIB).await
+    }
+
+    /// Like [`Db::open`] with a page cache that holds the ends of every index, for the
+    /// one worker that writes thousands of rows at a time.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub async fn open_for_bulk(path: &Path) -> Result<Self> {
+        Self::open_with(path, BULK_CACHE_KIB).await
+    }
+
+    async fn open_with(path: &Path, cache_kib: u32) -> Result<Self> {
         let prepare = |source| Error::Prepare {
             path: path.to_owned(),
             source,
@@ -145,7 +163,7 @@ impl Db {
             // Captured secrets live in this file: a worker's page cache is kept small and
             // freed pages are overwritten.
             .pragma("secure_delete", "fast")
-            .pragma("cache_size", "-1024");
+            .pragma("cache_size", format!("-{cache_kib}"));
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
             .min_connections(0)

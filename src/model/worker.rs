@@ -17,6 +17,8 @@ pub enum Role {
 pub enum Need {
     /// Opens the database below the state directory.
     Database,
+    /// Writes to it in bulk, so it gets a larger page cache.
+    BulkWrites,
     /// Writes below the state directory.
     State,
     /// Binds ports below 1024 for decoys.
@@ -131,7 +133,7 @@ pub const WORKERS: &[Worker] = &[
         summary: "Loads decnet.json into the database, each event once",
         role: Role::Master,
         in_target: true,
-        needs: &[Need::Database, Need::State],
+        needs: &[Need::Database, Need::BulkWrites, Need::State],
         shape: Shape::Stream,
         threads: 1,
         topics_in: &["system.log"],
