@@ -27,8 +27,6 @@ pub enum Need {
     Network,
     /// Talks to the service manager over D-Bus.
     Systemd,
-    /// Starts decky processes that outlive its own restart.
-    Processes,
     /// Talks to the Docker engine when there is one.
     Docker,
 }
@@ -151,7 +149,6 @@ pub const WORKERS: &[Worker] = &[
             Need::Network,
             Need::NetBindService,
             Need::Systemd,
-            Need::Processes,
         ],
         shape: Shape::Pass,
         threads: 1,

@@ -3,8 +3,6 @@
 //! same installation gives the same host after every restart. The decky's name is
 //! never part of what it shows.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::Hasher;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -279,14 +277,6 @@ impl Persona {
     #[must_use]
     pub fn fqdn(&self) -> String {
         format!("{}.{}", self.hostname, self.domain)
-    }
-
-    /// A short fingerprint that changes when anything in the persona does.
-    #[must_use]
-    pub fn fingerprint(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        hasher.write(serde_json::to_string(self).unwrap_or_default().as_bytes());
-        hasher.finish()
     }
 }
 
