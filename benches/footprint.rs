@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use decnet::decoy::control;
 use decnet::decoy::run::{Spec, spec_path};
 use decnet::model::worker::WORKERS;
-use decnet::model::{Service, Stamp};
-use decnet::persona::Persona;
+use decnet::model::{Service, Stamp, Wish};
+use decnet::persona::{Asked, Persona};
 use nix::sys::resource::{UsageWho, getrusage};
 
 /// Time for a worker that has just become ready to come to rest.
@@ -143,14 +143,13 @@ fn decky() {
     let dir = state.path();
     // An address of our own in 127.0.0.0/8: nobody else listens there.
     let [low, high, ..] = std::process::id().to_le_bytes();
-    let spec = Spec {
-        name: "decky-01".into(),
-        ip: [127, 99, high, low.clamp(1, 254)].into(),
+    let wish = Wish {
         services: Service::ALL.to_vec(),
-        persona: Persona::derive(b"bench", "decky-01", Stamp::now()),
-        spool_max_bytes: 1 << 30,
-        config_hash: "bench".into(),
+        ..Wish::default()
     };
+    let persona = Persona::derive(b"bench", "decky-01", &Asked::default(), Stamp::now());
+    let ip = [127, 99, high, low.clamp(1, 254)].into();
+    let spec = Spec::new("decky-01", ip, 1, wish, persona, 1 << 30);
     fs::write(spec_path(dir), serde_json::to_vec(&spec).unwrap()).unwrap();
     let mut command = decnet();
     command.arg("decky").arg("--dir").arg(dir);

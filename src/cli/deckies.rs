@@ -45,7 +45,7 @@ pub(super) fn print(deckies: &[Decky]) -> anyhow::Result<()> {
                 })
                 .collect();
             let services = if sockets.is_empty() {
-                super::deploy::slugs(&decky.services)
+                super::deploy::slugs(&decky.wish.services)
             } else {
                 sockets.join(" ")
             };

@@ -15,8 +15,8 @@ use crate::bus::Bus;
 use crate::config::{Config, Sources};
 use crate::db::Db;
 use crate::fleet::{self, Change, MAX_DECKIES, Wanted, plan};
-use crate::model::{Decky, Service, Stamp, topic};
-use crate::persona::Persona;
+use crate::model::{Decky, Service, Stamp, Wish, topic};
+use crate::persona::{Asked, Persona};
 
 /// Where deckies run.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -134,7 +134,10 @@ fn wanted(args: &Args, config: &Config) -> anyhow::Result<(Vec<Wanted>, IpNet)> 
             .map(|n| Wanted {
                 name: fleet::default_name(n),
                 ip: None,
-                services: services.clone(),
+                wish: Wish {
+                    services: services.clone(),
+                    ..Wish::default()
+                },
             })
             .collect()
     };
@@ -159,17 +162,22 @@ pub(super) async fn apply(db: &Db, changes: &[Change]) -> anyhow::Result<()> {
     for change in changes {
         match change {
             Change::Keep { .. } => {}
-            Change::Add { name, ip, services } => {
-                let persona = Persona::derive(&secret, name, now);
-                db.decky_add(name, *ip, services, &persona, now).await?;
+            Change::Add { name, ip, wish } => {
+                let asked = Asked {
+                    archetype: wish.archetype.as_deref(),
+                    distro: wish.distro.as_deref(),
+                    family: wish.family,
+                };
+                let persona = Persona::derive(&secret, name, &asked, now);
+                db.decky_add(name, *ip, wish, &persona, now).await?;
             }
             Change::Change {
                 name,
                 version,
-                services,
+                wish,
                 ..
             } => {
-                db.decky_set_services(name, *version, services, now).await?;
+                db.decky_set_wish(name, *version, wish, None, now).await?;
             }
         }
     }
@@ -182,15 +190,16 @@ fn print_plan(changes: &[Change], json: bool) -> anyhow::Result<()> {
     }
     for change in changes {
         output::line(match change {
-            Change::Add { name, ip, services } => format!("+ {name} {ip} {}", slugs(services)),
+            Change::Add { name, ip, wish } => format!("+ {name} {ip} {}", slugs(&wish.services)),
             Change::Change {
                 name,
                 ip,
                 before,
-                services,
+                wish,
                 ..
             } => {
-                format!("~ {name} {ip} {} -> {}", slugs(before), slugs(services))
+                let (old, new) = (slugs(&before.services), slugs(&wish.services));
+                format!("~ {name} {ip} {old} -> {new}")
             }
             Change::Keep { name, ip } => format!("  {name} {ip}"),
         })?;
@@ -221,7 +230,10 @@ pub(super) async fn want_default(
         .map(|n| Wanted {
             name: fleet::default_name(n),
             ip: None::<IpAddr>,
-            services: services.to_vec(),
+            wish: Wish {
+                services: services.to_vec(),
+                ..Wish::default()
+            },
         })
         .filter(|w| !rows.iter().any(|r| r.name == w.name && !r.removed))
         .collect();

@@ -196,6 +196,30 @@ pub const KEYS: &[Key] = &[
         "Where captured files are kept.",
     ),
     key(
+        "DECNET_ARTIFACTS_MAX_MIB",
+        Some(("fleet", "artifacts_max_mib")),
+        "10240",
+        "Most captured files kept, in MiB; beyond it the oldest are removed and counted.",
+    ),
+    key(
+        "DECNET_UID_BASE",
+        Some(("fleet", "uid_base")),
+        "1879048192",
+        "First of the user ids given to native and Docker deckies, one each; above those of containers, below 2^31.",
+    ),
+    key(
+        "DECNET_DOCKER_SOCKET",
+        Some(("fleet", "docker_socket")),
+        "/var/run/docker.sock",
+        "The Docker engine's socket.",
+    ),
+    key(
+        "DECNET_MUTATE_INTERVAL_MIN",
+        Some(("fleet", "mutate_interval_min")),
+        "30",
+        "Minutes between two looks at whether a decky should change; 0 never.",
+    ),
+    key(
         "DECNET_USER",
         None,
         "decnet",

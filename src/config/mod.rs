@@ -150,6 +150,14 @@ pub struct Config {
     pub local_subnet: IpNet,
     /// Most unread spool bytes per decky.
     pub spool_max_bytes: u64,
+    /// Most bytes of captured files kept.
+    pub artifacts_max_bytes: u64,
+    /// First user id of deckies that have one of their own.
+    pub uid_base: u32,
+    /// The Docker engine's socket.
+    pub docker_socket: PathBuf,
+    /// Minutes between two mutations of a decky that names no interval; 0 never.
+    pub mutate_interval_min: u32,
     /// Every setting with its value and where it came from, for `config show`.
     pub effective: Vec<Effective>,
 }
@@ -240,6 +248,10 @@ impl Config {
             read.complain("DECNET_LOCAL_SUBNET", "must lie in 127.0.0.0/8");
         }
         let spool = read.bounded("DECNET_SPOOL_MAX_MIB", 1, 1_048_576, 256);
+        let artifacts_max = read.bounded("DECNET_ARTIFACTS_MAX_MIB", 1, 1 << 30, 10_240);
+        let uid_base = read.bounded("DECNET_UID_BASE", 65_536, 0x7fff_0000, 0x7000_0000);
+        let docker_socket = read.path("DECNET_DOCKER_SOCKET");
+        let mutate_interval = read.bounded("DECNET_MUTATE_INTERVAL_MIN", 0, 525_600, 30);
         for init_only in [
             "DECNET_USER",
             "DECNET_GROUP",
@@ -274,6 +286,10 @@ impl Config {
             reconcile_interval: Duration::from_secs(reconcile),
             local_subnet,
             spool_max_bytes: spool * 1024 * 1024,
+            artifacts_max_bytes: artifacts_max * 1024 * 1024,
+            uid_base: u32::try_from(uid_base).unwrap_or(0x7000_0000),
+            docker_socket,
+            mutate_interval_min: u32::try_from(mutate_interval).unwrap_or(30),
             effective,
         })
     }

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::types::Json;
 
 use crate::db::{Db, Error, Result, attempt};
-use crate::model::{Decky, DeckyState, Listener, Service, Stamp};
+use crate::model::{Decky, DeckyState, Listener, Stamp, Wish};
 use crate::persona::Persona;
 
 /// A row: the decky and who it is.
@@ -23,7 +23,7 @@ pub struct DeckyRow {
 fn from_row(row: &SqliteRow) -> std::result::Result<DeckyRow, sqlx::Error> {
     let ip: String = row.try_get("ip")?;
     let ip: IpAddr = ip.parse().map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
-    let Json(services): Json<Vec<Service>> = row.try_get("services")?;
+    let Json(wish): Json<Wish> = row.try_get("wish")?;
     let Json(persona): Json<Persona> = row.try_get("persona")?;
     let Json(listeners): Json<Vec<Listener>> = row.try_get("listeners")?;
     let state: String = row.try_get("state")?;
@@ -32,12 +32,14 @@ fn from_row(row: &SqliteRow) -> std::result::Result<DeckyRow, sqlx::Error> {
             name: row.try_get("name")?,
             host: row.try_get("host")?,
             ip,
-            services,
+            wish,
+            slot: row.try_get("slot")?,
             version: row.try_get("version")?,
             removed: row.try_get("removed")?,
             state: DeckyState::parse(&state),
             last_error: row.try_get("last_error")?,
             listeners,
+            mutated_at: Stamp(row.try_get("mutated_at")?),
             updated_at: Stamp(row.try_get("updated_at")?),
         },
         persona,
@@ -51,8 +53,8 @@ impl Db {
     /// When the database cannot be read.
     pub async fn decky_list(&self) -> Result<Vec<DeckyRow>> {
         let rows = sqlx::query(
-            "select name, host, ip, services, persona, version, removed, state, last_error,
-                 listeners, updated_at
+            "select name, host, ip, wish, persona, slot, version, removed, state, last_error,
+                 listeners, mutated_at, updated_at
              from deckies order by name",
         )
         .fetch_all(&self.pool)
@@ -72,17 +74,19 @@ impl Db {
         &self,
         name: &str,
         ip: IpAddr,
-        services: &[Service],
+        wish: &Wish,
         persona: &Persona,
         now: Stamp,
     ) -> Result<()> {
+        // Above every slot in use: a decky that is still stopping keeps its own.
         let done = sqlx::query(
-            "insert into deckies (name, ip, services, persona, created_at, updated_at)
-             values ($1, $2, $3, $4, $5, $5) on conflict do nothing",
+            "insert into deckies (name, ip, wish, persona, slot, created_at, updated_at, mutated_at)
+             values ($1, $2, $3, $4, (select coalesce(max(slot), 0) + 1 from deckies), $5, $5, $5)
+             on conflict do nothing",
         )
         .bind(name)
         .bind(ip.to_string())
-        .bind(Json(services))
+        .bind(Json(wish))
         .bind(Json(persona))
         .bind(now.0)
         .execute(&self.pool)
@@ -94,27 +98,30 @@ impl Db {
         Ok(())
     }
 
-    /// Changes what a decky offers, if its row is still at `version`. Also takes back a
-    /// removal.
+    /// Changes what is wanted of a decky (and who it is, when `persona` is given), if its
+    /// row is still at `version`. Also takes back a removal.
     ///
     /// # Errors
     /// [`Error::Conflict`] when the row moved on.
-    pub async fn decky_set_services(
+    pub async fn decky_set_wish(
         &self,
         name: &str,
         version: i64,
-        services: &[Service],
+        wish: &Wish,
+        persona: Option<&Persona>,
         now: Stamp,
     ) -> Result<()> {
         let done = sqlx::query(
-            "update deckies set services = $3, removed = 0, version = version + 1,
+            "update deckies set wish = $3, removed = 0, version = version + 1,
+                 persona = coalesce($5, persona),
                  state = 'pending', last_error = null, updated_at = $4
              where name = $1 and version = $2",
         )
         .bind(name)
         .bind(version)
-        .bind(Json(services))
+        .bind(Json(wish))
         .bind(now.0)
+        .bind(persona.map(Json))
         .execute(&self.pool)
         .await
         .map_err(attempt("changing a decky"))?;
@@ -208,6 +215,7 @@ impl Db {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Service;
 
     async fn open() -> (tempfile::TempDir, Db) {
         let dir = tempfile::tempdir().unwrap();
@@ -219,12 +227,16 @@ mod tests {
     async fn a_decky_lives_from_wanted_to_forgotten() {
         let (_dir, db) = open().await;
         let ip: IpAddr = "127.77.0.1".parse().unwrap();
-        let persona = Persona::derive(b"s", "d1", Stamp(0));
-        db.decky_add("d1", ip, &[Service::Redis], &persona, Stamp(1))
+        let persona = Persona::derive(b"s", "d1", &crate::persona::Asked::default(), Stamp(0));
+        let offers = |service| Wish {
+            services: vec![service],
+            ..Wish::default()
+        };
+        db.decky_add("d1", ip, &offers(Service::Redis), &persona, Stamp(1))
             .await
             .unwrap();
         let again = db
-            .decky_add("d2", ip, &[Service::Http], &persona, Stamp(1))
+            .decky_add("d2", ip, &offers(Service::Http), &persona, Stamp(1))
             .await;
         assert!(
             matches!(again, Err(Error::Conflict(_))),
@@ -238,11 +250,11 @@ mod tests {
                 .await
                 .unwrap()
         );
-        db.decky_set_services("d1", 1, &[Service::Ftp], Stamp(3))
+        db.decky_set_wish("d1", 1, &offers(Service::Ftp), None, Stamp(3))
             .await
             .unwrap();
         let stale = db
-            .decky_set_services("d1", 1, &[Service::Http], Stamp(3))
+            .decky_set_wish("d1", 1, &offers(Service::Http), None, Stamp(3))
             .await;
         assert!(matches!(stale, Err(Error::Conflict(_))));
         assert!(

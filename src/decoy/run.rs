@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,7 +17,7 @@ use crate::decoy::control::{self, Status};
 use crate::decoy::listen::{self, Host};
 use crate::decoy::session::Sink;
 use crate::decoy::shared;
-use crate::model::{Service, Severity};
+use crate::model::{Severity, Wish};
 use crate::net::descriptor;
 use crate::persona::Persona;
 
@@ -32,14 +33,66 @@ pub struct Spec {
     pub name: String,
     /// Its address.
     pub ip: IpAddr,
-    /// What it offers.
-    pub services: Vec<Service>,
+    /// Its number on this host.
+    pub slot: u32,
+    /// What it offers and where it runs.
+    pub wish: Wish,
     /// Who it is.
     pub persona: Persona,
     /// Most unread spool bytes.
     pub spool_max_bytes: u64,
+    /// Fingerprint of what a running process cannot change about itself: another one
+    /// means a restart.
+    pub base_hash: String,
     /// Fingerprint of all of the above; echoed in [`Status`].
     pub config_hash: String,
+}
+
+impl Spec {
+    /// Puts a specification together and fingerprints it.
+    #[must_use]
+    pub fn new(
+        name: &str,
+        ip: IpAddr,
+        slot: u32,
+        wish: Wish,
+        persona: Persona,
+        spool_max_bytes: u64,
+    ) -> Self {
+        let base = serde_json::json!([
+            name,
+            ip,
+            slot,
+            wish.runtime,
+            wish.link,
+            wish.customs,
+            wish.peers,
+            persona,
+            spool_max_bytes,
+        ]);
+        let base_hash = fingerprint(&base);
+        let config_hash = fingerprint(&serde_json::json!([
+            base_hash,
+            wish.services,
+            wish.settings
+        ]));
+        Self {
+            name: name.to_owned(),
+            ip,
+            slot,
+            wish,
+            persona,
+            spool_max_bytes,
+            base_hash,
+            config_hash,
+        }
+    }
+}
+
+/// First 16 hex digits of the SHA-256 of `value`.
+fn fingerprint(value: &serde_json::Value) -> String {
+    let digest = Sha256::digest(value.to_string());
+    digest.iter().take(8).map(|b| format!("{b:02x}")).collect()
 }
 
 /// Where a decky's [`Spec`] lies.
@@ -67,7 +120,7 @@ pub async fn run(dir: &Path, stop: CancellationToken) -> anyhow::Result<()> {
     let persona = Arc::new(spec.persona.clone());
     let tracker = TaskTracker::new();
     let mut listeners = Vec::new();
-    for service in &spec.services {
+    for service in &spec.wish.services {
         let (socket, row) = listen::bind(spec.ip, *service);
         listeners.push(row);
         let Some(socket) = socket else {

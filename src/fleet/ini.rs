@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::config::ini::{self, Entry, Problem, Section};
 use crate::fleet::{MAX_DECKIES, Wanted, check_name};
-use crate::model::Service;
+use crate::model::{Service, Wish};
 
 /// What a deployment file asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -161,7 +161,7 @@ fn decky(section: &Section, deployment: &mut Deployment, problems: &mut Vec<Prob
         deployment.deckies.push(Wanted {
             name: section.name.clone(),
             ip: ip.map(|(ip, _)| ip),
-            services,
+            wish: offers(services),
         });
         return;
     }
@@ -169,8 +169,15 @@ fn decky(section: &Section, deployment: &mut Deployment, problems: &mut Vec<Prob
         deployment.deckies.push(Wanted {
             name: format!("{}-{n:02}", section.name),
             ip: None,
-            services: services.clone(),
+            wish: offers(services.clone()),
         });
+    }
+}
+
+fn offers(services: Vec<Service>) -> Wish {
+    Wish {
+        services,
+        ..Wish::default()
     }
 }
 
@@ -228,7 +235,7 @@ mod tests {
         let names: Vec<&str> = deployment.deckies.iter().map(|d| d.name.as_str()).collect();
         assert_eq!(names, ["web", "cache-01", "cache-02"]);
         assert_eq!(
-            deployment.deckies[0].services,
+            deployment.deckies[0].wish.services,
             [Service::Http, Service::Ftp]
         );
         assert_eq!(deployment.subnet, Some("127.77.5.0/24".parse().unwrap()));

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::model::{Decky, Service};
+use crate::model::{Decky, Wish};
 
 /// One decky as the operator asked for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub struct Wanted {
     pub name: String,
     /// Its address; `None` keeps the present one or takes the next free.
     pub ip: Option<IpAddr>,
-    /// What it offers, in order, without repeats.
-    pub services: Vec<Service>,
+    /// Everything else.
+    pub wish: Wish,
 }
 
 /// What is to be done about one decky.
@@ -30,8 +30,8 @@ pub enum Change {
         name: String,
         /// Address.
         ip: IpAddr,
-        /// Services.
-        services: Vec<Service>,
+        /// What is wanted.
+        wish: Box<Wish>,
     },
     /// Other services than the row has (or a removal taken back).
     Change {
@@ -41,10 +41,10 @@ pub enum Change {
         ip: IpAddr,
         /// Version of the row this is based on.
         version: i64,
-        /// Services so far.
-        before: Vec<Service>,
-        /// Services from now on.
-        services: Vec<Service>,
+        /// What was wanted so far.
+        before: Box<Wish>,
+        /// What is wanted from now on.
+        wish: Box<Wish>,
     },
     /// Already as wanted.
     Keep {
@@ -82,7 +82,7 @@ pub fn plan(present: &[Decky], wanted: &[Wanted], subnet: IpNet) -> Result<Plan,
         if !seen.insert(&want.name) {
             problems.push(format!("decky {} is named twice", want.name));
         }
-        if want.services.is_empty() {
+        if want.wish.services.is_empty() {
             problems.push(format!("decky {} has no services", want.name));
         }
         let Some(ip) = want.ip else { continue };
@@ -116,7 +116,7 @@ pub fn plan(present: &[Decky], wanted: &[Wanted], subnet: IpNet) -> Result<Plan,
                     row.name, row.ip
                 ));
             }
-            plan.push(if row.services == want.services && !row.removed {
+            plan.push(if row.wish == want.wish && !row.removed {
                 Change::Keep {
                     name: row.name.clone(),
                     ip: row.ip,
@@ -126,8 +126,8 @@ pub fn plan(present: &[Decky], wanted: &[Wanted], subnet: IpNet) -> Result<Plan,
                     name: row.name.clone(),
                     ip: row.ip,
                     version: row.version,
-                    before: row.services.clone(),
-                    services: want.services.clone(),
+                    before: Box::new(row.wish.clone()),
+                    wish: Box::new(want.wish.clone()),
                 }
             });
             continue;
@@ -139,7 +139,7 @@ pub fn plan(present: &[Decky], wanted: &[Wanted], subnet: IpNet) -> Result<Plan,
                 plan.push(Change::Add {
                     name: want.name.clone(),
                     ip,
-                    services: want.services.clone(),
+                    wish: Box::new(want.wish.clone()),
                 });
             }
             None => {
@@ -158,19 +158,28 @@ pub fn plan(present: &[Decky], wanted: &[Wanted], subnet: IpNet) -> Result<Plan,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DeckyState, Stamp};
+    use crate::model::{DeckyState, Service, Stamp};
+
+    fn offers(services: &[Service]) -> Wish {
+        Wish {
+            services: services.to_vec(),
+            ..Wish::default()
+        }
+    }
 
     fn row(name: &str, ip: &str, services: &[Service]) -> Decky {
         Decky {
             name: name.into(),
             host: "local".into(),
             ip: ip.parse().unwrap(),
-            services: services.to_vec(),
+            wish: offers(services),
+            slot: 1,
             version: 3,
             removed: false,
             state: DeckyState::Running,
             last_error: None,
             listeners: vec![],
+            mutated_at: Stamp(0),
             updated_at: Stamp(0),
         }
     }
@@ -179,7 +188,7 @@ mod tests {
         Wanted {
             name: name.into(),
             ip: ip.map(|ip| ip.parse().unwrap()),
-            services: services.to_vec(),
+            wish: offers(services),
         }
     }
 

@@ -3,13 +3,16 @@
 
 pub mod decky;
 pub mod event;
+pub mod family;
 pub mod service;
+pub mod setting;
 pub mod stamp;
 pub mod topic;
 pub mod worker;
 
-pub use decky::{Decky, DeckyState, Listener};
+pub use decky::{Custom, Decky, DeckyState, Driver, Link, Listener, Runtime, Settings, Wish};
 pub use event::{Credential, Event, Flow, Proto, SecretKind, Severity};
+pub use family::Family;
 pub use service::Service;
 pub use stamp::Stamp;
 pub use worker::Worker;

@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::model::Stamp;
+use crate::model::{Family, Stamp};
 
 /// Versions that belong together on one release, as the distribution shipped them.
 #[derive(Debug)]
@@ -135,6 +135,14 @@ pub enum WebServer {
     Nginx,
     /// Apache httpd.
     Apache,
+    /// Microsoft IIS.
+    Iis,
+    /// lighttpd, as cameras and routers carry it.
+    Lighttpd,
+    /// The web server of HP printers.
+    Emweb,
+    /// The HTTP server of Cisco IOS.
+    CiscoIos,
 }
 
 /// Which FTP server the host runs.
@@ -145,6 +153,23 @@ pub enum FtpServer {
     Vsftpd,
     /// ProFTPD.
     Proftpd,
+    /// Microsoft FTP Service.
+    Microsoft,
+    /// The FTP server of HP JetDirect cards.
+    Jetdirect,
+    /// The FTP server of Cisco IOS.
+    CiscoIos,
+}
+
+/// What the operator asked of a host; everything else is drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// Slug of the archetype.
+    pub archetype: Option<&'a str>,
+    /// Slug of the distribution.
+    pub distro: Option<&'a str>,
+    /// OS family; goes before the archetype's.
+    pub family: Option<Family>,
 }
 
 /// One host. Every service of a decky renders from it.
@@ -158,12 +183,30 @@ pub struct Persona {
     pub domain: String,
     /// Company the host belongs to, for page titles and file names.
     pub company: String,
-    /// `Debian` or `Ubuntu`.
+    /// OS family.
+    #[serde(default)]
+    pub family: Family,
+    /// What the host is for: an archetype's slug, or `server`.
+    #[serde(default)]
+    pub role: String,
+    /// Maker of the machine or its network card.
+    #[serde(default)]
+    pub vendor: String,
+    /// MAC address, lower case with colons; its OUI is the vendor's.
+    #[serde(default)]
+    pub mac: String,
+    /// The system's name as its packages and pages call it: `Debian`, `Windows`, …
     pub distro: String,
-    /// PRETTY_NAME of os-release.
+    /// PRETTY_NAME of os-release, or the system's own long name.
     pub os_pretty: String,
-    /// `uname -r`.
+    /// `uname -r`, a build number, a firmware version.
     pub kernel: String,
+    /// Patch level: point release, cumulative update, firmware date.
+    #[serde(default)]
+    pub patch_level: String,
+    /// When the system was installed; certificates and keys are of that day.
+    #[serde(default)]
+    pub installed_at: Stamp,
     /// Compiler the distribution's packages were built with.
     pub gcc: String,
     /// When the host booted.
@@ -186,7 +229,7 @@ impl Persona {
     /// Draws the host for decky `name` of the installation holding `secret`.
     /// `now` only places the boot time: 3 to 90 days before.
     #[must_use]
-    pub fn derive(secret: &[u8], name: &str, now: Stamp) -> Self {
+    pub fn derive(secret: &[u8], name: &str, asked: &Asked<'_>, now: Stamp) -> Self {
         let mut hash = Sha256::new();
         hash.update(b"decky persona v1\0");
         hash.update(
@@ -239,6 +282,12 @@ impl Persona {
             hostname,
             domain,
             company,
+            family: asked.family.unwrap_or_default(),
+            role: asked.archetype.unwrap_or("server").to_owned(),
+            vendor: String::new(),
+            mac: String::new(),
+            patch_level: String::new(),
+            installed_at: booted_at,
             distro: release.distro.to_owned(),
             os_pretty: release.pretty.to_owned(),
             kernel: release.kernel.to_owned(),
@@ -295,8 +344,18 @@ mod tests {
 
     #[test]
     fn the_same_installation_gives_the_same_host() {
-        let one = Persona::derive(b"secret", "decky-01", Stamp(1_700_000_000_000_000));
-        let two = Persona::derive(b"secret", "decky-01", Stamp(1_700_000_000_000_000));
+        let one = Persona::derive(
+            b"secret",
+            "decky-01",
+            &Asked::default(),
+            Stamp(1_700_000_000_000_000),
+        );
+        let two = Persona::derive(
+            b"secret",
+            "decky-01",
+            &Asked::default(),
+            Stamp(1_700_000_000_000_000),
+        );
         assert_eq!(one, two);
         assert_eq!(
             one.hex_id("redis/run_id", 40),
@@ -306,8 +365,8 @@ mod tests {
 
     #[test]
     fn two_installations_share_no_secret() {
-        let one = Persona::derive(b"a", "decky-01", Stamp(0));
-        let two = Persona::derive(b"b", "decky-01", Stamp(0));
+        let one = Persona::derive(b"a", "decky-01", &Asked::default(), Stamp(0));
+        let two = Persona::derive(b"b", "decky-01", &Asked::default(), Stamp(0));
         assert_ne!(one.seed, two.seed);
         assert_ne!(one.hex_id("x", 40), two.hex_id("x", 40));
     }
@@ -316,7 +375,7 @@ mod tests {
     fn the_decky_name_shows_nowhere() {
         for n in 0..50 {
             let name = format!("decky-{n:02}");
-            let persona = Persona::derive(b"s", &name, Stamp(0));
+            let persona = Persona::derive(b"s", &name, &Asked::default(), Stamp(0));
             let text = serde_json::to_string(&persona).unwrap();
             assert!(
                 !text.contains("decky") && !text.contains("decnet"),

@@ -169,6 +169,7 @@ fn nmap_sees_the_claimed_server_and_no_decoy() {
         let wanted = match server {
             FtpServer::Vsftpd => format!("vsftpd {version}"),
             FtpServer::Proftpd => "ProFTPD".to_owned(),
+            other => panic!("{other:?} has no packaged original"),
         };
         assert!(said.contains(&wanted), "no {wanted} in\n{said}");
         assert!(said.contains("Anonymous FTP login allowed"), "{said}");
@@ -468,6 +469,7 @@ impl Oracle {
         let name = match server {
             FtpServer::Vsftpd => "vsftpd",
             FtpServer::Proftpd => "proftpd",
+            other => panic!("{other:?} has no packaged original"),
         };
         let unpacked = std::env::var("DECNET_TEST_FTPD_ROOT").unwrap_or_default();
         let program = ["", unpacked.as_str()]
@@ -519,6 +521,7 @@ impl Oracle {
         let start = match server {
             FtpServer::Vsftpd => format!("{} {shown}/vsftpd.conf", program.display()),
             FtpServer::Proftpd => format!("{} -n -c {shown}/proftpd.conf", program.display()),
+            other => panic!("{other:?} has no packaged original"),
         };
         let script = format!(
             "set -e; cd {shown}; cp /etc/passwd /etc/shadow /etc/group .; cp -r /etc/pam.d pam.d\n\

@@ -56,6 +56,7 @@ fn installed(server: WebServer) -> Option<(String, Option<String>)> {
     let (program, argument) = match server {
         WebServer::Nginx => ("nginx", "-v"),
         WebServer::Apache => ("apache2", "-v"),
+        other => panic!("{other:?} has no packaged original"),
     };
     let said = Command::new(program).arg(argument).output().ok()?;
     let said = [said.stdout, said.stderr].concat();
@@ -136,6 +137,7 @@ fn oracle(persona: &Persona, port: u16) -> Oracle {
         match persona.web_server {
             WebServer::Nginx => 11,
             WebServer::Apache => 12,
+            other => panic!("{other:?} has no packaged original"),
         },
     ));
     let addr = SocketAddr::new(ip, port);
@@ -163,6 +165,7 @@ fn oracle(persona: &Persona, port: u16) -> Oracle {
     let (text, program) = match persona.web_server {
         WebServer::Nginx => (include_str!("http_nginx.conf"), "nginx"),
         WebServer::Apache => (include_str!("http_apache.conf"), "apache2"),
+        other => panic!("{other:?} has no packaged original"),
     };
     fs::write(&config, fill(text)).unwrap();
     let config = config.display().to_string();
@@ -174,6 +177,7 @@ fn oracle(persona: &Persona, port: u16) -> Oracle {
     children.push(match persona.web_server {
         WebServer::Nginx => spawn(program, &["-c", &config]),
         WebServer::Apache => spawn(program, &["-f", &config, "-DFOREGROUND"]),
+        other => panic!("{other:?} has no packaged original"),
     });
     wait_for("the real server", || TcpStream::connect(addr).ok());
     Oracle {
@@ -393,6 +397,7 @@ fn start(server: WebServer) -> (Decky, String) {
         persona.web_version = match server {
             WebServer::Nginx => "1.22.1".into(),
             WebServer::Apache => "2.4.62".into(),
+            other => panic!("{other:?} has no packaged original"),
         };
     });
     let base = format!("http://{}", decky.addr(Service::Http));

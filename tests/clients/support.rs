@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use decnet::decoy::control::{self, Status};
 use decnet::decoy::run::{Spec, spec_path};
-use decnet::model::{Event, Service, Stamp};
+use decnet::model::{Event, Service, Stamp, Wish};
 use decnet::persona::Persona;
 use decnet::syslog;
 
@@ -30,16 +30,18 @@ impl Decky {
         let dir = tempfile::tempdir().unwrap();
         let ip = free_address(services);
         let secret = format!("{}{ip}", std::process::id());
-        let mut persona = Persona::derive(secret.as_bytes(), "decky-01", Stamp::now());
+        let mut persona = Persona::derive(
+            secret.as_bytes(),
+            "decky-01",
+            &decnet::persona::Asked::default(),
+            Stamp::now(),
+        );
         shape(&mut persona);
-        let spec = Spec {
-            name: "decky-01".into(),
-            ip: ip.into(),
+        let wish = Wish {
             services: services.to_vec(),
-            persona: persona.clone(),
-            spool_max_bytes: 256 << 20,
-            config_hash: "test".into(),
+            ..Wish::default()
         };
+        let spec = Spec::new("decky-01", ip.into(), 1, wish, persona.clone(), 256 << 20);
         fs::write(spec_path(dir.path()), serde_json::to_vec(&spec).unwrap()).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_decnet"))
             .arg("decky")

@@ -137,7 +137,12 @@ impl Answer {
 
 fn host(overrides: &BTreeMap<String, String>) -> Persona {
     let seed = overrides.get("seed").map_or("transcripts", String::as_str);
-    let derived = Persona::derive(seed.as_bytes(), "transcript", Stamp::now());
+    let derived = Persona::derive(
+        seed.as_bytes(),
+        "transcript",
+        &decnet::persona::Asked::default(),
+        Stamp::now(),
+    );
     let mut fields = serde_json::to_value(derived).unwrap();
     for (key, value) in overrides.iter().filter(|(key, _)| *key != "seed") {
         assert!(fields.get(key).is_some(), "a persona has no {key}");

@@ -134,7 +134,12 @@ mod tests {
     fn only_the_planted_pair_and_anonymous_get_in() {
         let mut kinds = Vec::new();
         for n in 0..40u8 {
-            let persona = Persona::derive(&[n], "x", Stamp(1_760_000_000_000_000));
+            let persona = Persona::derive(
+                &[n],
+                "x",
+                &crate::persona::Asked::default(),
+                Stamp(1_760_000_000_000_000),
+            );
             let accounts = Accounts::new(&persona);
             kinds.push(accounts.anonymous);
             assert!(persona.users.contains(&accounts.user));

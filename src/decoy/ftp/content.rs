@@ -427,7 +427,7 @@ mod tests {
         let now = Stamp(1_760_000_000_000_000);
         let mut seen = Vec::new();
         for n in 0..5u8 {
-            let persona = Persona::derive(&[n], "x", now);
+            let persona = Persona::derive(&[n], "x", &crate::persona::Asked::default(), now);
             let areas = furnish(&persona, &Accounts::new(&persona));
             let again = furnish(&persona, &Accounts::new(&persona));
             let files = areas.home.children("/backups");

@@ -67,7 +67,11 @@ impl Shared {
         let ubuntu = persona.distro == "Ubuntu";
         let name = match persona.web_server {
             WebServer::Nginx if ubuntu => format!("nginx/{} (Ubuntu)", persona.web_version),
-            WebServer::Nginx => format!("nginx/{}", persona.web_version),
+            WebServer::Nginx
+            | WebServer::Iis
+            | WebServer::Lighttpd
+            | WebServer::Emweb
+            | WebServer::CiscoIos => format!("nginx/{}", persona.web_version),
             WebServer::Apache => format!("Apache/{} ({})", persona.web_version, persona.distro),
         };
         let turn = persona
@@ -123,14 +127,22 @@ impl Shared {
 
     fn refuse(&self, place: &Place<'_>, bad: &Bad) -> Reply {
         match self.server {
-            WebServer::Nginx => nginx::refuse(place, bad),
+            WebServer::Nginx
+            | WebServer::Iis
+            | WebServer::Lighttpd
+            | WebServer::Emweb
+            | WebServer::CiscoIos => nginx::refuse(place, bad),
             WebServer::Apache => apache::refuse(place, bad),
         }
     }
 
     fn answer(&self, place: &Place<'_>, head: &Head, tried: Option<&str>) -> Reply {
         match self.server {
-            WebServer::Nginx => nginx::answer(place, head, tried),
+            WebServer::Nginx
+            | WebServer::Iis
+            | WebServer::Lighttpd
+            | WebServer::Emweb
+            | WebServer::CiscoIos => nginx::answer(place, head, tried),
             WebServer::Apache => apache::answer(place, head, tried),
         }
     }
@@ -171,7 +183,11 @@ async fn read_head(
     served: u32,
 ) -> Result<Result<Head, Bad>, End> {
     let (first, next) = match shared.server {
-        WebServer::Nginx => (60, 75),
+        WebServer::Nginx
+        | WebServer::Iis
+        | WebServer::Lighttpd
+        | WebServer::Emweb
+        | WebServer::CiscoIos => (60, 75),
         WebServer::Apache => (20, apache::KEEP_ALIVE),
     };
     let mut looked = 0usize;
@@ -212,7 +228,11 @@ async fn read_head(
 async fn exchange(s: &mut Session, shared: &Shared, head: Head, served: u32) -> Result<bool, End> {
     let place = shared.place(s, served);
     let when = match shared.server {
-        WebServer::Nginx => nginx::body(&place, &head),
+        WebServer::Nginx
+        | WebServer::Iis
+        | WebServer::Lighttpd
+        | WebServer::Emweb
+        | WebServer::CiscoIos => nginx::body(&place, &head),
         WebServer::Apache => apache::body(&place, &head),
     };
     let mut taken = shared.held.start();
@@ -230,8 +250,22 @@ async fn exchange(s: &mut Session, shared: &Shared, head: Head, served: u32) -> 
         s.send(&reply.bytes).await?;
     }
     s.limits.idle = match (shared.server, when) {
-        (WebServer::Nginx, Body::First(_)) => Duration::from_secs(60),
-        (WebServer::Nginx, _) => LINGER,
+        (
+            WebServer::Nginx
+            | WebServer::Iis
+            | WebServer::Lighttpd
+            | WebServer::Emweb
+            | WebServer::CiscoIos,
+            Body::First(_),
+        ) => Duration::from_secs(60),
+        (
+            WebServer::Nginx
+            | WebServer::Iis
+            | WebServer::Lighttpd
+            | WebServer::Emweb
+            | WebServer::CiscoIos,
+            _,
+        ) => LINGER,
         (WebServer::Apache, _) => Duration::from_secs(10),
     };
     let ended = read_body(s, head.framing, &mut taken).await;
@@ -244,11 +278,19 @@ async fn exchange(s: &mut Session, shared: &Shared, head: Head, served: u32) -> 
         (Some(early), _) => early.clone(),
         (None, Ok(true)) => shared.answer(&place, &head, tried.as_deref()),
         (None, Ok(false)) => match shared.server {
-            WebServer::Nginx => nginx::error(&place, &head, 400, &[]),
+            WebServer::Nginx
+            | WebServer::Iis
+            | WebServer::Lighttpd
+            | WebServer::Emweb
+            | WebServer::CiscoIos => nginx::error(&place, &head, 400, &[]),
             WebServer::Apache => apache::broken_body(&place, &head),
         },
         (None, Err(_)) => match shared.server {
-            WebServer::Nginx => Reply {
+            WebServer::Nginx
+            | WebServer::Iis
+            | WebServer::Lighttpd
+            | WebServer::Emweb
+            | WebServer::CiscoIos => Reply {
                 status: 408,
                 bytes: Vec::new(),
                 close: true,

@@ -155,7 +155,11 @@ impl Head {
 /// With the status a head deserves that the server refuses.
 pub fn parse(server: WebServer, input: &[u8]) -> Result<Option<(Head, usize)>, Bad> {
     match server {
-        WebServer::Nginx => nginx_head::parse(input),
+        WebServer::Nginx
+        | WebServer::Iis
+        | WebServer::Lighttpd
+        | WebServer::Emweb
+        | WebServer::CiscoIos => nginx_head::parse(input),
         WebServer::Apache => apache_head::parse(input),
     }
 }

@@ -79,7 +79,11 @@ pub(super) fn escape(text: &str) -> String {
 #[must_use]
 pub(super) fn gzip(body: &[u8], server: WebServer) -> Vec<u8> {
     let level = match server {
-        WebServer::Nginx => 1,
+        WebServer::Nginx
+        | WebServer::Iis
+        | WebServer::Lighttpd
+        | WebServer::Emweb
+        | WebServer::CiscoIos => 1,
         WebServer::Apache => 6,
     };
     let mut encoder = flate2::GzBuilder::new()
@@ -97,7 +101,11 @@ pub(super) fn gzip(body: &[u8], server: WebServer) -> Vec<u8> {
     // for its level; Apache writes the header itself and leaves them zero.
     if let Some(flags) = out.get_mut(8) {
         *flags = match server {
-            WebServer::Nginx => 4,
+            WebServer::Nginx
+            | WebServer::Iis
+            | WebServer::Lighttpd
+            | WebServer::Emweb
+            | WebServer::CiscoIos => 4,
             WebServer::Apache => 0,
         };
     }
@@ -202,7 +210,11 @@ impl Site {
         for (path, body, modified) in contents {
             let mime = mime(persona.web_server, path);
             let small = match persona.web_server {
-                WebServer::Nginx => !mime.starts_with("text/html") || body.len() < 20,
+                WebServer::Nginx
+                | WebServer::Iis
+                | WebServer::Lighttpd
+                | WebServer::Emweb
+                | WebServer::CiscoIos => !mime.starts_with("text/html") || body.len() < 20,
                 // Below this Apache does not even say that it would vary.
                 WebServer::Apache => !mime.starts_with("text/") || body.len() < 69,
             };
@@ -381,9 +393,23 @@ fn mime(server: WebServer, path: &str) -> &'static str {
         ("html", _) => "text/html",
         ("css", _) => "text/css",
         ("txt", _) => "text/plain",
-        ("ico", WebServer::Nginx) => "image/x-icon",
+        (
+            "ico",
+            WebServer::Nginx
+            | WebServer::Iis
+            | WebServer::Lighttpd
+            | WebServer::Emweb
+            | WebServer::CiscoIos,
+        ) => "image/x-icon",
         ("ico", WebServer::Apache) => "image/vnd.microsoft.icon",
-        (_, WebServer::Nginx) => "application/octet-stream",
+        (
+            _,
+            WebServer::Nginx
+            | WebServer::Iis
+            | WebServer::Lighttpd
+            | WebServer::Emweb
+            | WebServer::CiscoIos,
+        ) => "application/octet-stream",
         (_, WebServer::Apache) => "text/plain",
     }
 }
@@ -396,6 +422,7 @@ mod tests {
         Site::new(&Persona::derive(
             secret,
             "decky-01",
+            &crate::persona::Asked::default(),
             Stamp(1_700_000_000_000_000),
         ))
     }
