@@ -23,6 +23,7 @@ pub mod fleet;
 pub mod init;
 pub mod model;
 pub mod net;
+pub mod netns;
 pub mod persona;
 pub mod syslog;
 pub mod systemd;

@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("db", &["model", "config", "net", "persona"]),
     ("systemd", &["model", "config"]),
     ("docker", &["model", "config"]),
+    ("netns", &["model", "config", "net"]),
     // domain: values in, values out
     ("persona", &["model"]),
     ("fleet", &["model", "config", "persona"]),
@@ -26,8 +27,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "worker",
         &[
-            "model", "config", "net", "syslog", "bus", "db", "systemd", "docker", "persona",
-            "fleet", "capture", "decoy",
+            "model", "config", "net", "netns", "syslog", "bus", "db", "systemd", "docker",
+            "persona", "fleet", "capture", "decoy",
         ],
     ),
     (
