@@ -15,6 +15,7 @@ mod doctor;
 mod follow;
 mod init;
 mod logs;
+mod mutator;
 mod output;
 mod reconciler;
 mod status;
@@ -80,6 +81,9 @@ enum Command {
     /// Starts, re-adopts and stops deckies until they match the wanted fleet.
     #[command(alias = "reconcile")]
     Reconciler(reconciler::Args),
+    /// Changes what deckies offer over time, one believable step at a time.
+    #[command(alias = "mutate")]
+    Mutator(mutator::Args),
     /// Print a shell completion script or the man page.
     Completions(completions::Args),
     /// One decky; started by the reconciler.
@@ -108,7 +112,7 @@ pub(crate) fn command() -> clap::Command {
 fn plain_workers() -> impl Iterator<Item = &'static Worker> {
     worker::WORKERS
         .iter()
-        .filter(|w| !["bus", "reconciler"].contains(&w.name))
+        .filter(|w| !["bus", "mutator", "reconciler"].contains(&w.name))
 }
 
 fn parse(matches: &clap::ArgMatches) -> Result<Cli, clap::Error> {
@@ -154,6 +158,7 @@ pub fn main() -> ExitCode {
         Command::User(args) => user::run(&args, &sources),
         Command::Config(args) => config::run(&args, &sources),
         Command::Bus(args) => bus::run(&args, &sources),
+        Command::Mutator(args) => mutator::run(&args, &sources),
         Command::Reconciler(args) => reconciler::run(&args, &sources),
         Command::Completions(args) => completions::run(&args),
         Command::Decky(args) => decky::run(&args),

@@ -158,6 +158,8 @@ pub struct Config {
     pub docker_socket: PathBuf,
     /// Minutes between two mutations of a decky that names no interval; 0 never.
     pub mutate_interval_min: u32,
+    /// Somebody set that interval; it is not the default.
+    pub mutate_interval_set: bool,
     /// Every setting with its value and where it came from, for `config show`.
     pub effective: Vec<Effective>,
 }
@@ -289,6 +291,7 @@ impl Config {
             artifacts_max_bytes: artifacts_max * 1024 * 1024,
             uid_base: u32::try_from(uid_base).unwrap_or(0x7000_0000),
             docker_socket,
+            mutate_interval_set: sources.origin("DECNET_MUTATE_INTERVAL_MIN") != Origin::Default,
             mutate_interval_min: u32::try_from(mutate_interval).unwrap_or(30),
             effective,
         })

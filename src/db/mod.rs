@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod credential;
 pub mod decky;
 pub mod log;
+pub mod mutation;
 pub mod token;
 pub mod user;
 

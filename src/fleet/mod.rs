@@ -2,6 +2,7 @@
 //! difference between what is wanted and what the rows say. Values in, values out.
 
 pub mod ini;
+pub mod mutation;
 pub mod plan;
 
 pub use plan::{Change, Plan, Wanted};

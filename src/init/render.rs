@@ -80,6 +80,7 @@ macro_rules! template {
 template!(Bus, "decnet-bus.service.j2", Unit<'a>);
 template!(Api, "decnet-api.service.j2", Unit<'a>);
 template!(Collector, "decnet-collector.service.j2", Unit<'a>);
+template!(Mutator, "decnet-mutator.service.j2", Unit<'a>);
 template!(Ingester, "decnet-ingester.service.j2", Unit<'a>);
 template!(Reconciler, "decnet-reconciler.service.j2", Unit<'a>);
 template!(
@@ -182,6 +183,7 @@ pub(super) fn units(choices: &Choices, around: &Surroundings) -> anyhow::Result<
             "bus" => text(path, &Bus { u: &unit })?,
             "api" => text(path, &Api { u: &unit })?,
             "collector" => text(path, &Collector { u: &unit })?,
+            "mutator" => text(path, &Mutator { u: &unit })?,
             "ingester" => text(path, &Ingester { u: &unit })?,
             "reconciler" => text(path, &Reconciler { u: &unit })?,
             other => anyhow::bail!("the registry row {other} has no unit template in deploy/"),

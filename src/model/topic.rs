@@ -20,6 +20,32 @@ pub fn decky_state(host: &str, name: &str) -> String {
     format!("decky.{}:{}.state", segment(host), segment(name))
 }
 
+/// Every decky's state, as a pattern.
+pub const DECKY_STATES: &str = "decky.*.state";
+
+/// Somebody wants a decky to change, as a pattern; see [`mutate_request_of`].
+pub const MUTATE_REQUESTS: &str = "decky.*.mutate_request";
+
+/// Asks for a change of one decky.
+#[must_use]
+pub fn mutate_request(name: &str) -> String {
+    format!("decky.{}.mutate_request", segment(name))
+}
+
+/// The decky that a request is about.
+#[must_use]
+pub fn mutate_request_of(topic: &str) -> Option<&str> {
+    topic
+        .strip_prefix("decky.")?
+        .strip_suffix(".mutate_request")
+}
+
+/// A decky changed.
+#[must_use]
+pub fn decky_mutation(name: &str) -> String {
+    format!("decky.{}.mutation", segment(name))
+}
+
 /// The fleet's desired rows changed: the reconciler should look.
 pub const FLEET_CHANGED: &str = "fleet.changed";
 

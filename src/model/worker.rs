@@ -138,6 +138,18 @@ pub const WORKERS: &[Worker] = &[
         topics_out: &["system.log", "credential.captured"],
     },
     Worker {
+        name: "mutator",
+        aliases: &["mutate"],
+        summary: "Changes what deckies offer over time, one believable step at a time",
+        role: Role::Master,
+        in_target: true,
+        needs: &[Need::Database, Need::State],
+        shape: Shape::Pass,
+        threads: 1,
+        topics_in: &["decky.*.mutate_request", "decky.*.state"],
+        topics_out: &["decky.<name>.mutation", "fleet.changed"],
+    },
+    Worker {
         name: "reconciler",
         aliases: &["reconcile"],
         summary: "Starts, re-adopts and stops deckies until they match the wanted fleet",

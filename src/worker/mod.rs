@@ -17,6 +17,7 @@
 pub mod bus;
 pub mod collector;
 pub mod ingester;
+pub mod mutator;
 pub mod reconciler;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

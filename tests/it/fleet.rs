@@ -14,20 +14,20 @@ use crate::support::{command, wait_for};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A layout with its own loopback network; everything in it is stopped at the end.
-struct Host {
-    dir: tempfile::TempDir,
+pub(crate) struct Host {
+    pub(crate) dir: tempfile::TempDir,
     subnet: &'static str,
 }
 
 impl Host {
-    fn new(subnet: &'static str) -> Self {
+    pub(crate) fn new(subnet: &'static str) -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
             subnet,
         }
     }
 
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = command(self.dir.path());
         command
             .env("DECNET_LOCAL_SUBNET", self.subnet)
@@ -36,7 +36,7 @@ impl Host {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+    pub(crate) fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let output = self.command().args(arguments).output().unwrap();
         (
             output.status.code(),
@@ -45,19 +45,19 @@ impl Host {
         )
     }
 
-    fn deploy(&self, count: &str, services: &str) -> Value {
+    pub(crate) fn deploy(&self, count: &str, services: &str) -> Value {
         let (code, out, err) = self.run(&["deploy", "-n", count, "--services", services, "--json"]);
         assert_eq!(code, Some(0), "{out}{err}");
         serde_json::from_str(&out).unwrap()
     }
 
-    fn deckies(&self) -> Vec<Value> {
+    pub(crate) fn deckies(&self) -> Vec<Value> {
         let (code, out, err) = self.run(&["deckies", "--json"]);
         assert_eq!(code, Some(0), "{err}");
         serde_json::from_str(&out).unwrap()
     }
 
-    fn pid(&self, name: &str) -> Option<u32> {
+    pub(crate) fn pid(&self, name: &str) -> Option<u32> {
         let path = self.dir.path().join("run/deckies").join(name).join("pid");
         let pid: u32 = fs::read_to_string(path).ok()?.trim().parse().ok()?;
         Path::new("/proc")
@@ -66,7 +66,7 @@ impl Host {
             .then_some(pid)
     }
 
-    fn reconciler(&self) -> Reconciler {
+    pub(crate) fn reconciler(&self) -> Reconciler {
         let child = self.command().arg("reconciler").spawn().unwrap();
         Reconciler(child)
     }
@@ -86,7 +86,7 @@ impl Drop for Host {
     }
 }
 
-struct Reconciler(Child);
+pub(crate) struct Reconciler(Child);
 
 impl Drop for Reconciler {
     fn drop(&mut self) {
@@ -95,7 +95,7 @@ impl Drop for Reconciler {
     }
 }
 
-fn address(decky: &Value, service: &str) -> String {
+pub(crate) fn address(decky: &Value, service: &str) -> String {
     decky["listeners"]
         .as_array()
         .unwrap()

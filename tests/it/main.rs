@@ -14,5 +14,6 @@ mod decoy;
 mod fleet;
 mod init;
 mod layers;
+mod mutator;
 mod support;
 mod transcript;

@@ -7,7 +7,14 @@ use std::time::Duration;
 use crate::host::Host;
 
 /// The workers of the registry, read from the README of truth: the units themselves.
-pub(crate) const WORKERS: &[&str] = &["bus", "api", "collector", "ingester", "reconciler"];
+pub(crate) const WORKERS: &[&str] = &[
+    "bus",
+    "api",
+    "collector",
+    "ingester",
+    "mutator",
+    "reconciler",
+];
 
 /// The operator's choices.
 pub(crate) struct Names {
