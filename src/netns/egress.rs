@@ -400,6 +400,11 @@ mod tests {
         let Some(text) = read_back("the_kernel_holds_what_is_meant", &[], &[]) else {
             return;
         };
+        // Older and newer versions of nft write this one differently.
+        let text = text.replace(
+            "tcp flags & (syn | ack) != syn",
+            "tcp flags != syn / syn,ack",
+        );
         let rules: Vec<&str> = text.lines().map(str::trim).collect();
         let expected = [
             "table inet egress {",
@@ -409,7 +414,7 @@ mod tests {
             "chain output {",
             "type filter hook output priority filter; policy drop;",
             "oif \"lo\" accept",
-            "tcp flags & (syn | ack) != syn accept",
+            "tcp flags != syn / syn,ack accept",
             "icmp type echo-reply accept",
             "icmp type destination-unreachable accept",
             "icmp type time-exceeded accept",
