@@ -75,6 +75,17 @@ pub(super) async fn start(config: &Config, spec: &Spec) -> anyhow::Result<Starte
     }
 }
 
+/// Keeps what runs beside a running decky as it is wanted: the operator's own services.
+///
+/// # Errors
+/// One line naming what does not run, and why.
+pub(super) async fn tend(config: &Config, spec: &Spec) -> anyhow::Result<()> {
+    match spec.wish.runtime {
+        Runtime::Local | Runtime::Native => Ok(()),
+        Runtime::Docker => docker::tend(config, spec).await,
+    }
+}
+
 /// Stops the decky called `name` and removes what only a running one needs. The spool
 /// stays until the collector has read it.
 ///
