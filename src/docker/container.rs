@@ -90,26 +90,46 @@ pub fn name_of(decky: &str) -> String {
     format!("decnet-{decky}")
 }
 
-/// Creates the container, not started; gives its id.
+/// Makes the container of a decky and starts it; gives its id.
 ///
 /// # Errors
-/// When the engine refuses.
-pub async fn create(engine: &Engine, base: &Base<'_>) -> anyhow::Result<String> {
+/// When the engine or the kernel refuses; nothing is left then.
+pub async fn run(engine: &Engine, base: &Base<'_>) -> anyhow::Result<String> {
+    match try_run(engine, base, true).await {
+        // An engine that may not have so many open files itself cannot give them: the
+        // container then has the engine's own limit.
+        Err(error) if format!("{error:#}").contains("rlimit") => try_run(engine, base, false).await,
+        outcome => outcome,
+    }
+}
+
+async fn try_run(engine: &Engine, base: &Base<'_>, limit: bool) -> anyhow::Result<String> {
     let name = name_of(base.name);
-    match engine.create(&name, &body(base), base.mac).await {
-        Ok(id) => Ok(id),
+    let mut body = body(base);
+    if !limit && let Some(host) = &mut body.host_config {
+        host.ulimits = None;
+    }
+    let id = match engine.create(&name, &body, base.mac).await {
+        Ok(id) => id,
         Err(error) if conflict(&error) => bail!(
             "the container name {name} is in use by something else; remove it: docker rm -f {name}"
         ),
         Err(error) => bail!("creating container {name}: {}", said(&error)),
+    };
+    if let Err(error) = start(engine, &id).await {
+        if let Err(error) = remove(engine, &id).await {
+            tracing::debug!("{name}: {error:#}");
+        }
+        return Err(error);
     }
+    Ok(id)
 }
 
 /// Starts a created container.
 ///
 /// # Errors
 /// When the engine or the kernel refuses.
-pub async fn start(engine: &Engine, id: &str) -> anyhow::Result<()> {
+pub(super) async fn start(engine: &Engine, id: &str) -> anyhow::Result<()> {
     engine
         .client()
         .start_container(id, None::<StartContainerOptions>)

@@ -75,13 +75,9 @@ pub(super) async fn start(config: &Config, spec: &Spec) -> anyhow::Result<Starte
         network: &network,
         image: &image,
     };
-    let id = container::create(&engine, &base).await?;
-    let started = container::start(&engine, &id).await;
+    let id = container::run(&engine, &base).await?;
     drop(held);
-    let answered = match started {
-        Ok(()) => answer(&engine, &id, until_answering(&dir, spec, || Ok(None))).await,
-        Err(error) => Err(error),
-    };
+    let answered = answer(&engine, &id, until_answering(&dir, spec, || Ok(None))).await;
     match answered {
         Ok(status) => Ok(Started {
             status,
