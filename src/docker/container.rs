@@ -139,10 +139,12 @@ pub(super) async fn start(engine: &Engine, id: &str) -> anyhow::Result<()> {
 
 fn body(base: &Base<'_>) -> ContainerCreateBody {
     let (uid, gid) = base.owner;
+    let becomes = uid.to_string();
     let mut command = vec![PROGRAM, "decky", "--dir", DIRECTORY];
     if base.enclose {
-        command.extend(["--enclose", "docker"]);
+        command.extend(["--enclose", "docker", "--uid", &becomes]);
     }
+    // The group is what lets a root without any right over files read its own.
     let user = if base.enclose { 0 } else { uid };
     ContainerCreateBody {
         hostname: Some(base.hostname.to_owned()),

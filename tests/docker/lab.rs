@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bollard::models::ContainerInspectResponse;
+use bollard::query_parameters::ListContainersOptionsBuilder;
 use decnet::db::Db;
-use decnet::docker::Engine;
+use decnet::docker::{Engine, container};
 use decnet::model::{Driver, Event, Family, Link, Runtime, Service, Stamp, Wish};
 use decnet::persona::{Asked, Persona};
 use decnet::syslog;
@@ -130,10 +131,13 @@ impl Lab {
         let mut child = self.engine.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        // Left behind, it would keep the next one from starting.
-        let pidfile = self.dir.path().join("engine.pid");
-        if pidfile.exists() {
-            fs::remove_file(pidfile).unwrap();
+        // Its containerd ends with it. Where nobody reaps that, its number stays taken,
+        // and the next engine would wait for it.
+        for pidfile in ["engine.pid", "exec/containerd/containerd.pid"] {
+            let pidfile = self.dir.path().join(pidfile);
+            if pidfile.exists() {
+                fs::remove_file(pidfile).unwrap();
+            }
         }
     }
 
@@ -283,8 +287,10 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        // An orderly end leaves nothing of a container behind; the rest is for a test that
+        // stopped half way.
+        block_on(empty(&self.socket()));
         if let Some(child) = &mut self.engine {
-            // Containers first, or they would outlive it.
             drop(child.kill());
             drop(child.wait());
         }
@@ -306,6 +312,18 @@ impl Drop for Lab {
         for name in [&self.host, &self.attacker] {
             ip(&["netns", "del", name]);
         }
+    }
+}
+
+/// Removes every container, as far as the engine answers.
+async fn empty(socket: &Path) {
+    let Ok(Some(engine)) = Engine::connect(socket).await else {
+        return;
+    };
+    let all = ListContainersOptionsBuilder::default().all(true).build();
+    let found = engine.client().list_containers(Some(all)).await;
+    for id in found.unwrap_or_default().into_iter().filter_map(|c| c.id) {
+        drop(container::remove(&engine, &id).await);
     }
 }
 

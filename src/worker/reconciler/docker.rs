@@ -24,19 +24,11 @@ const ENCLOSE: bool = false;
 static NETWORKS: RwLock<()> = RwLock::const_new(());
 
 /// Deckies that have a container on this host's engine; none when there is no engine.
-/// An engine that does not answer must not stop the care for other runtimes' deckies:
-/// it is logged, and whoever needs it says so.
 ///
 /// # Errors
-/// Never, so far.
+/// When the engine is there and does not answer.
 pub(super) async fn present(config: &Config) -> anyhow::Result<BTreeMap<String, Runtime>> {
-    let found = match containers(config, None).await {
-        Ok(found) => found,
-        Err(error) => {
-            tracing::warn!("deckies in containers cannot be seen: {error:#}");
-            Vec::new()
-        }
-    };
+    let found = containers(config, None).await?;
     Ok(found
         .into_iter()
         .map(|found| (found.decky, Runtime::Docker))

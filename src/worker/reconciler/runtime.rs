@@ -53,9 +53,14 @@ pub(super) fn spec(row: &DeckyRow, config: &Config) -> Spec {
 /// started under.
 ///
 /// # Errors
-/// When the directories cannot be read or a present Docker engine fails to answer.
+/// When the directories cannot be read.
 pub(super) async fn present(config: &Config) -> anyhow::Result<BTreeMap<String, Runtime>> {
-    let mut found = docker::present(config).await?;
+    // Whoever wants a decky of an engine that does not answer is told by its start; the
+    // other runtimes' deckies are cared for meanwhile.
+    let mut found = docker::present(config).await.unwrap_or_else(|error| {
+        tracing::warn!("deckies in containers cannot be seen: {error:#}");
+        BTreeMap::new()
+    });
     for name in directories(config)? {
         let recorded = recorded(&config.paths.decky(&name));
         found.insert(name, recorded);
