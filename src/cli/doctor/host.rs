@@ -1,7 +1,8 @@
 //! What the host itself is like: clock, memory, Docker.
 
 use super::Finding;
-use crate::docker;
+use crate::config::Config;
+use crate::docker::Engine;
 use crate::model::Stamp;
 use crate::systemd::Manager;
 
@@ -61,13 +62,22 @@ fn available_mib(meminfo: &str) -> Option<u64> {
 }
 
 /// The engine, which nothing here requires.
-pub(super) async fn docker(findings: &mut Vec<Finding>) {
-    findings.push(match docker::version(docker::SOCKET).await {
-        Ok(version) => Finding::ok("docker", format!("engine {version} answers")),
+pub(super) async fn docker(config: &Config, findings: &mut Vec<Finding>) {
+    let socket = config.docker_socket.display();
+    findings.push(match Engine::connect(&config.docker_socket).await {
+        Ok(Some(engine)) => Finding::ok(
+            "docker",
+            format!("engine {} answers (API {})", engine.version(), engine.api()),
+        ),
+        Ok(None) => Finding::warn(
+            "docker",
+            format!("no engine at {socket}; local and native deckies do without it"),
+            "sudo apt install docker.io, or sudo systemctl start docker",
+        ),
         Err(why) => Finding::warn(
             "docker",
-            format!("{why}; local deckies do without it"),
-            "sudo apt install docker.io, or add this user to the group docker",
+            format!("{why:#}; local and native deckies do without it"),
+            "correct DECNET_DOCKER_SOCKET, or add this user to the group docker",
         ),
     });
 }

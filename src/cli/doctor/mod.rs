@@ -132,7 +132,7 @@ async fn look(sources: &Sources) -> Vec<Finding> {
     files::disk(&config, &mut findings);
     host::clock(&mut findings).await;
     host::memory(&mut findings);
-    host::docker(&mut findings).await;
+    host::docker(&config, &mut findings).await;
     findings
 }
 

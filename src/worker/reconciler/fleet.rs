@@ -56,6 +56,21 @@ struct Seen {
     started: bool,
 }
 
+impl Seen {
+    /// With what became of the services beside the decky itself.
+    fn with(mut self, beside: anyhow::Result<()>) -> Self {
+        if let Err(error) = beside {
+            let error = format!("{error:#}");
+            self.state = DeckyState::Degraded;
+            self.error = Some(match self.error {
+                Some(first) => format!("{first}; {error}"),
+                None => error,
+            });
+        }
+        self
+    }
+}
+
 impl Fleet {
     /// One look: make the fleet match the rows.
     ///
@@ -156,7 +171,8 @@ impl Fleet {
             let as_wanted = status.config_hash == spec.config_hash
                 && status.version == env!("CARGO_PKG_VERSION");
             if as_wanted {
-                return Ok(seen(status.listeners, false));
+                let beside = runtime::tend(config, &spec).await;
+                return Ok(seen(status.listeners, false).with(beside));
             }
             runtime::stop(config, name, runtime).await?;
         } else if runtime::exists(config, name, runtime).await {
@@ -183,7 +199,8 @@ impl Fleet {
             tracing::info!("{who} ended ({how})");
             died.notify_one();
         });
-        Ok(seen(started.status.listeners, true))
+        let beside = runtime::tend(config, &spec).await;
+        Ok(seen(started.status.listeners, true).with(beside))
     }
 
     /// Counts starts that did not last, so that a dying decky is not started in a loop.

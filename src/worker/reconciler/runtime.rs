@@ -56,9 +56,14 @@ pub(super) fn spec(row: &DeckyRow, config: &Config) -> Spec {
 /// started under.
 ///
 /// # Errors
-/// When the directories cannot be read or a present Docker engine fails to answer.
+/// When the directories cannot be read.
 pub(super) async fn present(config: &Config) -> anyhow::Result<BTreeMap<String, Runtime>> {
-    let mut found = docker::present(config).await?;
+    // Whoever wants a decky of an engine that does not answer is told by its start; the
+    // other runtimes' deckies are cared for meanwhile.
+    let mut found = docker::present(config).await.unwrap_or_else(|error| {
+        tracing::warn!("deckies in containers cannot be seen: {error:#}");
+        BTreeMap::new()
+    });
     for name in directories(config)? {
         let recorded = recorded(&config.paths.decky(&name));
         found.insert(name, recorded);
@@ -75,6 +80,17 @@ pub(super) async fn start(config: &Config, spec: &Spec) -> anyhow::Result<Starte
         Runtime::Local => local::start(config, spec).await,
         Runtime::Native => native::start(config, spec).await,
         Runtime::Docker => docker::start(config, spec).await,
+    }
+}
+
+/// Keeps what runs beside a running decky as it is wanted: the operator's own services.
+///
+/// # Errors
+/// One line naming what does not run, and why.
+pub(super) async fn tend(config: &Config, spec: &Spec) -> anyhow::Result<()> {
+    match spec.wish.runtime {
+        Runtime::Local | Runtime::Native => Ok(()),
+        Runtime::Docker => docker::tend(config, spec).await,
     }
 }
 
