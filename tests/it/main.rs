@@ -14,5 +14,6 @@ mod decoy;
 mod fleet;
 mod init;
 mod layers;
+mod persona;
 mod support;
 mod transcript;
