@@ -1,5 +1,4 @@
 //! `decnet deploy`: writes which deckies are wanted and follows them until they run.
-//! `decnet services`: what a decky can offer.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -239,38 +238,4 @@ pub(super) async fn want_default(
         .collect();
     let changes = plan_or_explain(&rows, &wanted, config.local_subnet)?;
     apply(db, &changes).await
-}
-
-/// Options of `decnet services`.
-#[derive(Debug, clap::Args)]
-pub(super) struct ServicesArgs {
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-/// `decnet services`.
-pub(super) fn services(args: &ServicesArgs) -> anyhow::Result<ExitCode> {
-    if args.json {
-        let rows: Vec<_> = Service::ALL
-            .iter()
-            .map(
-                |s| serde_json::json!({"name": s.slug(), "port": s.port(), "summary": s.summary()}),
-            )
-            .collect();
-        output::json(&rows)?;
-    } else {
-        let rows = Service::ALL
-            .iter()
-            .map(|s| {
-                vec![
-                    s.slug().to_owned(),
-                    s.port().to_string(),
-                    s.summary().to_owned(),
-                ]
-            })
-            .collect();
-        output::table(&["SERVICE", "PORT", "WHAT IT IS"], rows)?;
-    }
-    Ok(ExitCode::SUCCESS)
 }

@@ -4,6 +4,7 @@
 //! Exit codes: 0 done; 1 failed; 2 wrong usage; 69 another copy runs; 78 bad
 //! configuration.
 
+mod archetypes;
 mod bus;
 mod completions;
 mod config;
@@ -11,13 +12,16 @@ mod credentials;
 mod deckies;
 mod decky;
 mod deploy;
+mod distros;
 mod doctor;
 mod follow;
 mod init;
 mod logs;
 mod mutator;
 mod output;
+mod persona;
 mod reconciler;
+mod services;
 mod status;
 mod teardown;
 mod up;
@@ -67,7 +71,13 @@ enum Command {
     /// List deckies.
     Deckies(deckies::Args),
     /// List the services a decky can offer.
-    Services(deploy::ServicesArgs),
+    Services(services::Args),
+    /// List the kinds of machines a decky can be.
+    Archetypes(archetypes::Args),
+    /// List the Linux distributions a decky can be.
+    Distros(distros::Args),
+    /// Show who a decky pretends to be.
+    Persona(persona::Args),
     /// Show captured events.
     Logs(logs::Args),
     /// Show captured credentials.
@@ -152,7 +162,10 @@ pub fn main() -> ExitCode {
         Command::Deploy(args) => deploy::run(&args, &sources),
         Command::Teardown(args) => teardown::run(&args, &sources),
         Command::Deckies(args) => deckies::run(&args, &sources),
-        Command::Services(args) => deploy::services(&args),
+        Command::Services(args) => services::run(&args),
+        Command::Archetypes(args) => archetypes::run(&args),
+        Command::Distros(args) => distros::run(&args),
+        Command::Persona(args) => persona::run(&args, &sources),
         Command::Logs(args) => logs::run(&args, &sources),
         Command::Credentials(args) => credentials::run(&args, &sources),
         Command::User(args) => user::run(&args, &sources),

@@ -25,6 +25,7 @@ fn from_row(row: &SqliteRow) -> std::result::Result<DeckyRow, sqlx::Error> {
     let ip: IpAddr = ip.parse().map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
     let Json(wish): Json<Wish> = row.try_get("wish")?;
     let Json(persona): Json<Persona> = row.try_get("persona")?;
+    let persona = persona.complete();
     let Json(listeners): Json<Vec<Listener>> = row.try_get("listeners")?;
     let state: String = row.try_get("state")?;
     Ok(DeckyRow {

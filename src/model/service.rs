@@ -20,7 +20,7 @@ pub enum Service {
 
 /// Slugs of the original system that this build does not speak yet. Known so that
 /// the error can say "not yet" instead of "what is that".
-const PLANNED: &[&str] = &[
+pub const PLANNED: &[&str] = &[
     "ssh",
     "telnet",
     "https",

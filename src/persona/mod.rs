@@ -1,8 +1,31 @@
 //! Who a decky pretends to be: one coherent host, derived from the installation's
-//! secret and the decky's name, then persisted. Two installations share nothing; the
+//! secret and the decky's name, then persisted. Two installations share no secret; the
 //! same installation gives the same host after every restart. The decky's name is
 //! never part of what it shows.
+//!
+//! [`release`] holds what runs on which system, [`archetype`] and [`distro`] what can be
+//! asked for, [`site`] the company all hosts of an installation belong to, [`name`] and
+//! [`vendor`] how they are called and whose network cards they have. Keys,
+//! certificates and identifiers ([`key`], [`certificate`], [`identity`]) follow from the
+//! host's seed whenever they are wanted and are stored nowhere.
 
+pub mod archetype;
+pub mod certificate;
+mod der;
+mod device;
+pub mod distro;
+pub mod identity;
+pub mod key;
+mod linux;
+mod name;
+mod release;
+mod rsa;
+mod site;
+mod stream;
+mod vendor;
+mod windows;
+
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -10,122 +33,18 @@ use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::model::{Family, Stamp};
+pub use archetype::Archetype;
+pub use distro::Distro;
 
-/// Versions that belong together on one release, as the distribution shipped them.
-#[derive(Debug)]
-struct Release {
-    distro: &'static str,
-    pretty: &'static str,
-    kernel: &'static str,
-    gcc: &'static str,
-    redis: &'static str,
-    nginx: &'static str,
-    apache: &'static str,
-    vsftpd: &'static str,
-    proftpd: &'static str,
-}
+use crate::model::{Family, Service, Stamp};
+use release::{Release, Update};
+use site::Site;
+use stream::Stream;
 
-/// Sources: packages of each release with its updates, as of 2025.
-const RELEASES: &[Release] = &[
-    Release {
-        distro: "Debian",
-        pretty: "Debian GNU/Linux 12 (bookworm)",
-        kernel: "6.1.0-28-amd64",
-        gcc: "12.2.0",
-        redis: "7.0.15",
-        nginx: "1.22.1",
-        apache: "2.4.62",
-        vsftpd: "3.0.3",
-        proftpd: "1.3.8",
-    },
-    Release {
-        distro: "Debian",
-        pretty: "Debian GNU/Linux 11 (bullseye)",
-        kernel: "5.10.0-33-amd64",
-        gcc: "10.2.1",
-        redis: "6.0.16",
-        nginx: "1.18.0",
-        apache: "2.4.62",
-        vsftpd: "3.0.3",
-        proftpd: "1.3.7a",
-    },
-    Release {
-        distro: "Ubuntu",
-        pretty: "Ubuntu 22.04.5 LTS",
-        kernel: "5.15.0-126-generic",
-        gcc: "11.2.0",
-        redis: "6.0.16",
-        nginx: "1.18.0",
-        apache: "2.4.52",
-        vsftpd: "3.0.5",
-        proftpd: "1.3.7c",
-    },
-    Release {
-        distro: "Ubuntu",
-        pretty: "Ubuntu 20.04.6 LTS",
-        kernel: "5.4.0-202-generic",
-        gcc: "9.2.1",
-        redis: "5.0.7",
-        nginx: "1.18.0",
-        apache: "2.4.41",
-        vsftpd: "3.0.3",
-        proftpd: "1.3.6",
-    },
-    Release {
-        distro: "Ubuntu",
-        pretty: "Ubuntu 24.04.1 LTS",
-        kernel: "6.8.0-49-generic",
-        gcc: "13.2.0",
-        redis: "7.0.15",
-        nginx: "1.24.0",
-        apache: "2.4.58",
-        vsftpd: "3.0.5",
-        proftpd: "1.3.8b",
-    },
-];
-
-const ROLES: &[&str] = &[
-    "web", "app", "files", "cache", "intranet", "portal", "build", "backup", "data", "ops",
-];
-const SITES: &[&str] = &[
-    "ams", "fra", "lon", "par", "mad", "waw", "sto", "dub", "zrh", "vie",
-];
-const COMPANIES: &[&str] = &[
-    "northgate",
-    "halvorsen",
-    "brightwell",
-    "castellan",
-    "ostrava",
-    "meridian",
-    "lindqvist",
-    "palisade",
-    "kestrel",
-    "amberley",
-    "torrance",
-    "valmont",
-    "greystone",
-    "hollander",
-    "sandbrook",
-];
-const TLDS: &[&str] = &["internal", "corp", "lan", "intra"];
-const PEOPLE: &[&str] = &[
-    "mkowalski",
-    "jbauer",
-    "slarsen",
-    "pdubois",
-    "anovak",
-    "rcole",
-    "tmeyer",
-    "efischer",
-    "lrossi",
-    "kjansen",
-    "dpetrov",
-    "hsmith",
-    "ngarcia",
-    "wchan",
-    "obrien",
-];
+/// One day.
+const DAY: u64 = 86_400;
+/// Redraws before a taken name is accepted; thousands of hosts stay far below it.
+const ATTEMPTS: u32 = 2_000;
 
 /// Which web server the host runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +64,21 @@ pub enum WebServer {
     CiscoIos,
 }
 
+impl WebServer {
+    /// The product's name, for lists.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            WebServer::Nginx => "nginx",
+            WebServer::Apache => "Apache",
+            WebServer::Iis => "IIS",
+            WebServer::Lighttpd => "lighttpd",
+            WebServer::Emweb => "Virata-EmWeb",
+            WebServer::CiscoIos => "Cisco IOS HTTP server",
+        }
+    }
+}
+
 /// Which FTP server the host runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -161,6 +95,20 @@ pub enum FtpServer {
     CiscoIos,
 }
 
+impl FtpServer {
+    /// The product's name, for lists.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            FtpServer::Vsftpd => "vsftpd",
+            FtpServer::Proftpd => "ProFTPD",
+            FtpServer::Microsoft => "Microsoft FTP Service",
+            FtpServer::Jetdirect => "JetDirect FTP",
+            FtpServer::CiscoIos => "Cisco IOS FTP server",
+        }
+    }
+}
+
 /// What the operator asked of a host; everything else is drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked<'a> {
@@ -172,11 +120,96 @@ pub struct Asked<'a> {
     pub family: Option<Family>,
 }
 
+impl Asked<'_> {
+    /// Whether a host can be drawn that is all of what was asked.
+    ///
+    /// # Errors
+    /// One line: an unknown slug, or two wishes that exclude each other.
+    pub fn check(&self) -> Result<(), String> {
+        let archetype = self.archetype.map(archetype::named).transpose()?;
+        if let Some(slug) = self.distro {
+            distro::named(slug)?;
+            if let Some(family) = self.family
+                && family != Family::Linux
+            {
+                return Err(format!(
+                    "distro '{slug}' is Linux and OS family '{family}' is not; ask for one of them"
+                ));
+            }
+            if let Some(a) = archetype
+                && self.family.is_none()
+                && a.family != Family::Linux
+            {
+                return Err(format!(
+                    "distro '{slug}' is Linux and archetype '{}' is {}; ask for one of them",
+                    a.slug, a.family
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The OS family of the host: asked for, or the archetype's, or Linux.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        let archetype = self.archetype.and_then(archetype::find);
+        self.family
+            .or(archetype.map(|a| a.family))
+            .unwrap_or_default()
+    }
+
+    /// Whether such a host could run `service`: there is no Redis for Windows
+    /// workstations, printers or routers.
+    #[must_use]
+    pub fn can_offer(&self, service: Service) -> bool {
+        match service {
+            Service::Redis => matches!(
+                self.family(),
+                Family::Linux | Family::WindowsServer | Family::Bsd
+            ),
+            Service::Http | Service::Ftp => true,
+        }
+    }
+
+    /// Systems it may be drawn from; never none.
+    fn releases(&self) -> Vec<&'static Release> {
+        let family = self.family();
+        let archetype = self.archetype.and_then(archetype::find);
+        if family == Family::Linux {
+            if let Some(one) = self
+                .distro
+                .and_then(distro::find)
+                .and_then(|d| release::find(d.slug))
+            {
+                return vec![one];
+            }
+            let default: &[&str] = &["debian", "debian11", "ubuntu22", "ubuntu20", "ubuntu24"];
+            let slugs = match archetype {
+                Some(a) if a.family == Family::Linux => a.distros,
+                _ => default,
+            };
+            return slugs.iter().filter_map(|s| release::find(s)).collect();
+        }
+        let of: Vec<_> = release::all().filter(|r| r.family == family).collect();
+        let role = archetype.map(|a| a.role);
+        let fitting: Vec<_> = of
+            .iter()
+            .copied()
+            .filter(|r| role.is_some_and(|role| r.roles.contains(&role)))
+            .collect();
+        if fitting.is_empty() { of } else { fitting }
+    }
+}
+
 /// One host. Every service of a decky renders from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Persona {
     /// 32 bytes as hex from which everything that is not listed here is drawn; secret.
     pub seed: String,
+    /// 32 bytes as hex from which the company's certificate authority is drawn, the
+    /// same for all hosts of an installation; secret. Empty on hosts older than it.
+    #[serde(default)]
+    pub site: String,
     /// Short host name.
     pub hostname: String,
     /// DNS domain.
@@ -186,7 +219,7 @@ pub struct Persona {
     /// OS family.
     #[serde(default)]
     pub family: Family,
-    /// What the host is for: an archetype's slug, or `server`.
+    /// What the host is for: an archetype's role, or `server`.
     #[serde(default)]
     pub role: String,
     /// Maker of the machine or its network card.
@@ -195,6 +228,9 @@ pub struct Persona {
     /// MAC address, lower case with colons; its OUI is the vendor's.
     #[serde(default)]
     pub mac: String,
+    /// Name of the system's row among the releases.
+    #[serde(default)]
+    pub release: String,
     /// The system's name as its packages and pages call it: `Debian`, `Windows`, …
     pub distro: String,
     /// PRETTY_NAME of os-release, or the system's own long name.
@@ -227,79 +263,69 @@ pub struct Persona {
 
 impl Persona {
     /// Draws the host for decky `name` of the installation holding `secret`.
-    /// `now` only places the boot time: 3 to 90 days before.
+    /// `now` only places days: boot 3 to 90 days before, installation before that.
+    /// What excludes each other in `asked` (see [`Asked::check`]) is settled: the family
+    /// goes before the distribution, and an unknown slug is as none.
     #[must_use]
     pub fn derive(secret: &[u8], name: &str, asked: &Asked<'_>, now: Stamp) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(b"decky persona v1\0");
-        hash.update(
-            u64::try_from(secret.len())
-                .unwrap_or(u64::MAX)
-                .to_be_bytes(),
-        );
-        hash.update(secret);
-        hash.update(name.as_bytes());
-        let seed: [u8; 32] = hash.finalize().into();
-        let mut rng = StdRng::from_seed(seed);
-        let release = pick(&mut rng, RELEASES);
-        let company = (*pick(&mut rng, COMPANIES)).to_owned();
-        let hostname = format!(
-            "{}{}{:02}",
-            pick(&mut rng, ROLES),
-            if rng.random_bool(0.5) {
-                format!("-{}", pick(&mut rng, SITES))
-            } else {
-                String::new()
-            },
-            rng.random_range(1..20)
-        );
-        let domain = format!("{company}.{}", pick(&mut rng, TLDS));
-        let mut users = Vec::new();
-        for _ in 0..rng.random_range(2..5) {
-            let user = (*pick(&mut rng, PEOPLE)).to_owned();
-            if !users.contains(&user) {
-                users.push(user);
+        draw(secret, name, asked, now, 0)
+    }
+
+    /// [`Persona::derive`], drawn again until neither the host name nor the MAC address
+    /// is one of `taken`.
+    #[must_use]
+    pub fn derive_unique(
+        secret: &[u8],
+        name: &str,
+        asked: &Asked<'_>,
+        now: Stamp,
+        taken: &[&Persona],
+    ) -> Self {
+        let free = |one: &Self| {
+            !taken
+                .iter()
+                .any(|t| t.mac == one.mac || t.hostname.eq_ignore_ascii_case(&one.hostname))
+        };
+        let mut one = draw(secret, name, asked, now, 0);
+        for attempt in 1..ATTEMPTS {
+            if free(&one) {
+                break;
             }
+            one = draw(secret, name, asked, now, attempt);
         }
-        users.push((*pick(&mut rng, &["deploy", "backup", "svc-web", "ansible"])).to_owned());
-        let uptime = Duration::from_secs(rng.random_range(3 * 86_400..90 * 86_400));
-        let booted_at = Stamp(
-            now.0
-                .saturating_sub(i64::try_from(uptime.as_micros()).unwrap_or(0)),
-        );
-        let (web_server, web_version) = if rng.random_bool(0.5) {
-            (WebServer::Nginx, release.nginx)
-        } else {
-            (WebServer::Apache, release.apache)
-        };
-        let (ftp_server, ftp_version) = if rng.random_bool(0.5) {
-            (FtpServer::Vsftpd, release.vsftpd)
-        } else {
-            (FtpServer::Proftpd, release.proftpd)
-        };
-        Self {
-            seed: hex(&seed),
-            hostname,
-            domain,
-            company,
-            family: asked.family.unwrap_or_default(),
-            role: asked.archetype.unwrap_or("server").to_owned(),
-            vendor: String::new(),
-            mac: String::new(),
-            patch_level: String::new(),
-            installed_at: booted_at,
-            distro: release.distro.to_owned(),
-            os_pretty: release.pretty.to_owned(),
-            kernel: release.kernel.to_owned(),
-            gcc: release.gcc.to_owned(),
-            booted_at,
-            users,
-            redis_version: release.redis.to_owned(),
-            web_server,
-            web_version: web_version.to_owned(),
-            ftp_server,
-            ftp_version: ftp_version.to_owned(),
+        one
+    }
+
+    /// Fills in what rows of earlier versions lack, from the seed alone, so that the
+    /// host stays who it was.
+    #[must_use]
+    pub fn complete(mut self) -> Self {
+        if !self.mac.is_empty() {
+            return self;
         }
+        let Some(release) = release::named(&self.os_pretty).or_else(|| {
+            release::all().find(|r| r.family == self.family && r.distro == self.distro)
+        }) else {
+            return self;
+        };
+        // The company of such a row was drawn for it alone; what it buys is, too.
+        let site = Site::draw(self.seed.as_bytes());
+        let mut stream = Stream::new(&self.seed, "mac");
+        let vendor = vendor::choose(release.maker, &site, &mut stream);
+        self.vendor = vendor.name.to_owned();
+        self.mac = mac_text(vendor::address(vendor, &mut stream));
+        release.slug.clone_into(&mut self.release);
+        if let Some(update) = release.updates.iter().find(|u| u.kernel == self.kernel) {
+            update.patch.clone_into(&mut self.patch_level);
+        }
+        if self.role.is_empty() {
+            "server".clone_into(&mut self.role);
+        }
+        if self.installed_at == Stamp::default() || self.installed_at == self.booted_at {
+            let days = stream.below(700) + 60;
+            self.installed_at = before(self.booted_at, Duration::from_secs(days * DAY));
+        }
+        self
     }
 
     /// A stream of values that is the same for this host and `label` for ever, and
@@ -327,11 +353,153 @@ impl Persona {
     pub fn fqdn(&self) -> String {
         format!("{}.{}", self.hostname, self.domain)
     }
+
+    /// Whether this host could run `service`.
+    #[must_use]
+    pub fn can_offer(&self, service: Service) -> bool {
+        match service {
+            Service::Redis => !self.redis_version.is_empty(),
+            Service::Http | Service::Ftp => true,
+        }
+    }
+
+    /// The MAC address as bytes; `None` on a row that was never completed.
+    #[must_use]
+    pub fn mac_bytes(&self) -> Option<[u8; 6]> {
+        let mut out = [0; 6];
+        let mut parts = self.mac.split(':');
+        for byte in &mut out {
+            *byte = u8::from_str_radix(parts.next()?, 16).ok()?;
+        }
+        parts.next().is_none().then_some(out)
+    }
+
+    /// The link-local address the system gives itself: from the MAC address (RFC 4291)
+    /// or a stable random one (RFC 7217), as the system does it.
+    #[must_use]
+    pub fn ipv6_link_local(&self) -> Ipv6Addr {
+        let private = release::find(&self.release).is_some_and(|r| r.private_ipv6);
+        let id: [u8; 8] = match self.mac_bytes() {
+            Some([a, b, c, d, e, f]) if !private => [a ^ 2, b, c, 0xff, 0xfe, d, e, f],
+            _ => Stream::new(&self.seed, "ipv6").bytes(),
+        };
+        let [a, b, c, d, e, f, g, h] = id;
+        Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a, b, c, d, e, f, g, h])
+    }
 }
 
-/// One element; `list` is never empty here.
-fn pick<'a, T>(rng: &mut StdRng, list: &'a [T]) -> &'a T {
-    &list[rng.random_range(0..list.len())]
+/// The `attempt`th host for `name`.
+fn draw(secret: &[u8], name: &str, asked: &Asked<'_>, now: Stamp, attempt: u32) -> Persona {
+    let mut hash = Sha256::new();
+    hash.update(b"decky persona v1\0");
+    hash.update(
+        u64::try_from(secret.len())
+            .unwrap_or(u64::MAX)
+            .to_be_bytes(),
+    );
+    hash.update(secret);
+    hash.update(name.as_bytes());
+    if attempt > 0 {
+        hash.update(b"\0again");
+        hash.update(attempt.to_be_bytes());
+    }
+    let seed = hex(&hash.finalize());
+    let site = Site::draw(secret);
+    let archetype = asked.archetype.and_then(archetype::find);
+    let mut s = Stream::new(&seed, "host");
+    let releases = asked.releases();
+    let release = one(&mut s, &releases).unwrap_or(&linux::RELEASES[0]);
+    let booted_at = before(now, Duration::from_secs(3 * DAY + s.below(87 * DAY)));
+    let update = choose_update(release, booted_at, &mut s);
+    let installed_at = choose_install(release, update, booted_at, &mut s);
+    let mut cards = Stream::new(&seed, "mac");
+    let vendor = vendor::choose(release.maker, &site, &mut cards);
+    let mac = vendor::address(vendor, &mut cards);
+    let (web_server, web_version) = one(&mut s, release.web).unwrap_or((WebServer::Nginx, ""));
+    let (ftp_server, ftp_version) = one(&mut s, release.ftp).unwrap_or((FtpServer::Vsftpd, ""));
+    let ftp_version = if ftp_server == FtpServer::CiscoIos {
+        update.patch
+    } else {
+        ftp_version
+    };
+    let hostname = name::host(release, archetype, &site, mac, attempt, &mut s);
+    let users = name::users(release, &site, &mut s);
+    Persona {
+        hostname,
+        family: release.family,
+        role: archetype.map_or("server", |a| a.role).to_owned(),
+        vendor: vendor.name.to_owned(),
+        mac: mac_text(mac),
+        patch_level: update.patch.to_owned(),
+        installed_at,
+        release: release.slug.to_owned(),
+        distro: release.distro.to_owned(),
+        os_pretty: release.pretty(update),
+        kernel: update.kernel.to_owned(),
+        gcc: release.gcc.to_owned(),
+        booted_at,
+        users,
+        redis_version: release.redis.to_owned(),
+        web_server,
+        web_version: web_version.to_owned(),
+        ftp_server,
+        ftp_version: ftp_version.to_owned(),
+        domain: site.domain,
+        company: site.company,
+        site: site.seed,
+        seed,
+    }
+}
+
+/// The system's state: mostly one of the three newest updates before it booted.
+fn choose_update(release: &'static Release, booted_at: Stamp, s: &mut Stream) -> &'static Update {
+    let known: Vec<&Update> = release
+        .updates
+        .iter()
+        .filter(|u| u.at() < booted_at)
+        .collect();
+    let recent = if s.below(10) < 7 { 3 } else { known.len() };
+    let from = known.len().saturating_sub(recent);
+    // A clock before the first update still gives a host.
+    one(s, known.get(from..).unwrap_or_default()).unwrap_or(&release.updates[0])
+}
+
+/// Months to years before its last update, and after the system came out.
+fn choose_install(release: &Release, update: &Update, booted_at: Stamp, s: &mut Stream) -> Stamp {
+    let last = before(
+        update.at().min(booted_at),
+        Duration::from_secs(s.below(60 * DAY)),
+    );
+    let first = release::day(release.released).max(before(last, Duration::from_secs(1_500 * DAY)));
+    let span = last.since(first).as_secs();
+    let at = if span == 0 {
+        // The clock or the row leaves no room: a fortnight before boot.
+        before(booted_at, Duration::from_secs(14 * DAY))
+    } else {
+        first.plus(Duration::from_secs(s.below(span)))
+    };
+    // Machines are set up at work hours, and no clock starts at a whole second.
+    let hour = Duration::from_secs((8 + s.below(9)) * 3600 + s.below(3600));
+    let micros = Duration::from_micros(s.below(1_000_000));
+    let day_micros = i64::try_from(DAY * 1_000_000).unwrap_or(i64::MAX);
+    let midnight = Stamp(at.0.saturating_sub(at.0.rem_euclid(day_micros)));
+    midnight
+        .plus(hour)
+        .plus(micros)
+        .min(before(booted_at, Duration::from_secs(DAY)))
+}
+
+fn before(at: Stamp, by: Duration) -> Stamp {
+    Stamp(at.0.saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
+}
+
+fn one<T: Copy>(s: &mut Stream, list: &[T]) -> Option<T> {
+    let at = usize::try_from(s.below(list.len() as u64)).ok()?;
+    list.get(at).copied()
+}
+
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|b| format!("{b:02x}")).join(":")
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -339,48 +507,4 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_same_installation_gives_the_same_host() {
-        let one = Persona::derive(
-            b"secret",
-            "decky-01",
-            &Asked::default(),
-            Stamp(1_700_000_000_000_000),
-        );
-        let two = Persona::derive(
-            b"secret",
-            "decky-01",
-            &Asked::default(),
-            Stamp(1_700_000_000_000_000),
-        );
-        assert_eq!(one, two);
-        assert_eq!(
-            one.hex_id("redis/run_id", 40),
-            two.hex_id("redis/run_id", 40)
-        );
-    }
-
-    #[test]
-    fn two_installations_share_no_secret() {
-        let one = Persona::derive(b"a", "decky-01", &Asked::default(), Stamp(0));
-        let two = Persona::derive(b"b", "decky-01", &Asked::default(), Stamp(0));
-        assert_ne!(one.seed, two.seed);
-        assert_ne!(one.hex_id("x", 40), two.hex_id("x", 40));
-    }
-
-    #[test]
-    fn the_decky_name_shows_nowhere() {
-        for n in 0..50 {
-            let name = format!("decky-{n:02}");
-            let persona = Persona::derive(b"s", &name, &Asked::default(), Stamp(0));
-            let text = serde_json::to_string(&persona).unwrap();
-            assert!(
-                !text.contains("decky") && !text.contains("decnet"),
-                "{text}"
-            );
-        }
-    }
-}
+mod tests;

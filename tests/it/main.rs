@@ -15,5 +15,6 @@ mod fleet;
 mod init;
 mod layers;
 mod mutator;
+mod persona;
 mod support;
 mod transcript;
