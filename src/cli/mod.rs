@@ -17,6 +17,7 @@ mod init;
 mod logs;
 mod output;
 mod reconciler;
+mod redeploy;
 mod status;
 mod teardown;
 mod up;
@@ -63,6 +64,8 @@ enum Command {
     Deploy(deploy::Args),
     /// Remove deckies.
     Teardown(teardown::Args),
+    /// Start deckies anew, unchanged.
+    Redeploy(redeploy::Args),
     /// List deckies.
     Deckies(deckies::Args),
     /// List the services a decky can offer.
@@ -147,6 +150,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(&args),
         Command::Deploy(args) => deploy::run(&args, &sources),
         Command::Teardown(args) => teardown::run(&args, &sources),
+        Command::Redeploy(args) => redeploy::run(&args, &sources),
         Command::Deckies(args) => deckies::run(&args, &sources),
         Command::Services(args) => deploy::services(&args),
         Command::Logs(args) => logs::run(&args, &sources),
