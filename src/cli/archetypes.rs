@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use super::deploy::slugs;
 use super::output;
+use crate::fleet::difference::slugs;
 use crate::persona::archetype::ARCHETYPES;
 
 /// Options.

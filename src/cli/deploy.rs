@@ -1,56 +1,101 @@
-//! `decnet deploy`: writes which deckies are wanted and follows them until they run.
+//! `decnet deploy`: the difference between what is asked and what the rows say is written
+//! in one transaction, then followed until it runs.
 
-use std::net::IpAddr;
+mod ask;
+mod lan;
+mod show;
+
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use clap::ValueEnum;
+use anyhow::Context;
 use ipnet::IpNet;
 
+use self::lan::Lan;
 use super::{follow, output};
 use crate::bus::Bus;
 use crate::config::{Config, Sources};
-use crate::db::Db;
-use crate::fleet::{self, Change, MAX_DECKIES, Wanted, plan};
-use crate::model::{Decky, Service, Stamp, Wish, topic};
-use crate::persona::{Asked, Persona};
+use crate::db::decky::{DeckyRow, DeckyWrite};
+use crate::db::{self, Db};
+use crate::fleet::ask::MUTATE_MAX_MIN;
+use crate::fleet::ini::Deployment;
+use crate::fleet::{self, Action, Change, Mode, Plan, Pool, Pools, Wanted, plan};
+use crate::model::{Decky, Driver, Runtime, Service, Stamp, Wish, topic};
+use crate::persona::Persona;
 
-/// Where deckies run.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Runtime {
-    /// Plain processes on loopback addresses of this host.
-    Local,
-}
+/// Exit code of wrong usage.
+const EXIT_USAGE: u8 = 2;
+/// How often a deploy begins anew when somebody else changed a row meanwhile.
+const TRIES: usize = 3;
 
 /// Options.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  decnet deploy --deckies 2 --services redis,http,ftp\n  decnet deploy --config fleet.ini --dry-run\n\nA deploy adds and changes; it never removes (see `decnet teardown`). Running it twice\nchanges nothing. A local decky listens on the real ports where that is permitted and\non the port + 10000 where it is not or the port is taken.\n\nExit codes: 0 every decky runs, 1 some do not, 2 wrong usage."
+    after_help = "Examples:\n  decnet deploy --deckies 2 --services redis,http,ftp      on loopback addresses, no root\n  decnet deploy -n 5 --archetype web-server,printer --interface eth0\n  decnet deploy --config fleet.ini --dry-run               show the difference, change nothing\n  decnet deploy --config fleet.ini --replace               and remove what the file does not name\n\nA deploy is a difference: deckies that are as wanted are not touched, and without\n--replace none is removed (see `decnet teardown`). Running it twice changes nothing.\nThe runtime is local unless an interface or a network beyond loopback is given, then\nnative. A local decky listens on the real ports where that is permitted and on the\nport + 10000 where it is not or the port is taken.\n\nExit codes: 0 every decky runs (with --dry-run: the plan can be done), 1 some do not or\nnothing was done, 2 wrong usage, 78 bad configuration, 130 interrupted (what was written\nstays; the reconciler goes on)."
 )]
+#[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["services", "archetype", "randomize_services", "config"])))]
 pub(super) struct Args {
-    /// Where deckies run.
-    #[arg(long, value_enum, default_value = "local")]
-    runtime: Runtime,
     /// How many deckies, named decky-01, decky-02, …
-    #[arg(
-        long,
-        short = 'n',
-        value_name = "N",
-        requires = "services",
-        conflicts_with = "config"
-    )]
+    #[arg(long, short = 'n', value_name = "N", conflicts_with = "config")]
     deckies: Option<usize>,
     /// What each offers, separated by commas (`decnet services` lists them).
     #[arg(long, value_name = "LIST", conflicts_with = "config")]
     services: Option<String>,
-    /// Deployment file (INI).
-    #[arg(long, short, value_name = "FILE", required_unless_present = "services")]
+    /// One to three services per decky, drawn by lot; the same when deployed again.
+    #[arg(long, conflicts_with_all = ["config", "services", "archetype"])]
+    randomize_services: bool,
+    /// Kinds of host, separated by commas and given out in turn.
+    #[arg(
+        long,
+        short,
+        value_name = "LIST",
+        value_delimiter = ',',
+        conflicts_with = "config"
+    )]
+    archetype: Vec<String>,
+    /// Distributions, separated by commas and given out in turn.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        conflicts_with = "config"
+    )]
+    distro: Vec<String>,
+    /// A distribution drawn by lot for each decky; so it is without --distro.
+    #[arg(long, conflicts_with_all = ["config", "distro"])]
+    randomize_distros: bool,
+    /// Deployment file (INI); flags go before its [general].
+    #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Network the addresses come from; part of 127.0.0.0/8.
-    #[arg(long, value_name = "NET")]
+    /// Where deckies run: local, native or docker.
+    #[arg(long, value_name = "RUNTIME")]
+    runtime: Option<Runtime>,
+    /// How they are attached: macvlan, ipvlan or bridge.
+    #[arg(long, value_name = "DRIVER")]
+    driver: Option<Driver>,
+    /// The same as --driver ipvlan.
+    #[arg(long, conflicts_with = "driver")]
+    ipvlan: bool,
+    /// Interface of this host that deckies are attached to; else that of the default route.
+    #[arg(long, short, value_name = "NAME", value_parser = ask::interface)]
+    interface: Option<String>,
+    /// Network the addresses come from; else the interface's.
+    #[arg(long, value_name = "NET", value_parser = ask::net)]
     subnet: Option<IpNet>,
+    /// Default gateway; else this host's own.
+    #[arg(long, value_name = "IP")]
+    gateway: Option<Ipv4Addr>,
+    /// First address to give out.
+    #[arg(long, value_name = "IP")]
+    ip_start: Option<Ipv4Addr>,
+    /// Minutes between two mutations where the file says nothing; 0 never.
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(..=i64::from(MUTATE_MAX_MIN)))]
+    mutate_interval: Option<u32>,
+    /// Remove deckies that are not named.
+    #[arg(long)]
+    replace: bool,
     /// Show what would change, change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -60,38 +105,96 @@ pub(super) struct Args {
     /// Longest time to wait for the fleet to run, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout: u64,
+    #[command(flatten)]
+    original: Original,
+}
+
+/// Flags of the original that have no meaning here; each says what takes its place.
+#[derive(Debug, clap::Args)]
+struct Original {
+    #[arg(long, short, hide = true)]
+    mode: Option<String>,
+    #[arg(long, hide = true)]
+    no_cache: bool,
+    #[arg(long, hide = true)]
+    parallel: bool,
+    #[arg(long, short = 'f', hide = true)]
+    log_file: Option<String>,
+    #[arg(long, hide = true)]
+    api: bool,
+    #[arg(long, hide = true)]
+    api_port: Option<String>,
+    #[arg(long, short, hide = true)]
+    daemon: bool,
+}
+
+impl Original {
+    /// What stands in for the first of them that was used.
+    fn refusal(&self) -> Option<&'static str> {
+        let api = "--api, --api-port: the API is a daemon of its own: systemctl start decnet-api, its port is DECNET_API_PORT";
+        match self.mode.as_deref() {
+            None | Some("unihost") => {}
+            Some("swarm") => {
+                return Some(
+                    "--mode swarm: this version deploys on this host only; leave --mode out",
+                );
+            }
+            Some(_) => return Some("--mode: the only mode is unihost; leave --mode out"),
+        }
+        [
+            (
+                self.no_cache,
+                "--no-cache: nothing is built, so nothing is cached; leave it out",
+            ),
+            (
+                self.parallel,
+                "--parallel: deckies always start side by side; leave it out",
+            ),
+            (
+                self.log_file.is_some(),
+                "--log-file: the event log is where DECNET_INGEST_LOG_FILE says (decnet config show)",
+            ),
+            (self.api || self.api_port.is_some(), api),
+            (
+                self.daemon,
+                "--daemon: deploy ends when the deckies run, and the reconciler keeps them; leave it out",
+            ),
+        ]
+        .into_iter()
+        .find_map(|(used, what)| used.then_some(what))
+    }
 }
 
 pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
-    let Runtime::Local = args.runtime;
+    if let Some(what) = args.original.refusal() {
+        eprintln!("decnet: {what}");
+        return Ok(ExitCode::from(EXIT_USAGE));
+    }
     let config = super::load(sources)?;
-    let (wanted, subnet) = wanted(args, &config)?;
+    let deployment = ask::read(args)?;
     super::block_on(async {
-        if args.dry_run && !config.database.exists() {
-            // A look must not create a database.
-            let changes = plan_or_explain(&[], &wanted, subnet)?;
-            print_plan(&changes, args.json)?;
+        let mut lan = lan::look(args, &deployment, &config).await?;
+        lan.notes.splice(0..0, deployment.notes.iter().cloned());
+        if args.dry_run {
+            let changes = look_only(args, &deployment, &config, &mut lan).await?;
+            tell(&lan.notes);
+            if args.json {
+                output::json(&serde_json::json!({"dry_run": true, "changes": changes}))?;
+            } else {
+                show::diff(&changes)?;
+            }
             return Ok(ExitCode::SUCCESS);
         }
         let db = Db::open(&config.database).await?;
-        let rows: Vec<Decky> = db
-            .decky_list()
-            .await?
-            .into_iter()
-            .map(|r| r.decky)
-            .collect();
-        let changes = plan_or_explain(&rows, &wanted, subnet)?;
-        if args.dry_run {
-            print_plan(&changes, args.json)?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        apply(&db, &changes).await?;
+        let changes = write(args, &deployment, &db, &mut lan).await?;
+        tell(&lan.notes);
         let bus = Bus::socket(&config.bus, "cli");
         bus.publish(topic::FLEET_CHANGED, "deploy", serde_json::json!({}));
-        let names: Vec<&str> = changes.iter().map(Change::name).collect();
+        let names: Vec<&str> = changes.iter().map(|c| c.name.as_str()).collect();
         let patience = Duration::from_secs(args.timeout);
-        let outcome =
-            follow::until_settled(&config, &db, &bus, &names, patience, !args.json).await?;
+        let outcome = follow::until_settled(&config, &db, &bus, &names, patience, !args.json)
+            .await
+            .context("the wishes are written, following them failed")?;
         if args.json {
             output::json(&serde_json::json!({"changes": changes, "deckies": outcome.deckies}))?;
         } else {
@@ -99,117 +202,123 @@ pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
         }
         db.close().await;
         bus.close().await;
-        Ok(if outcome.all_running() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok(outcome.exit_code(outcome.all_running()))
     })
 }
 
-fn wanted(args: &Args, config: &Config) -> anyhow::Result<(Vec<Wanted>, IpNet)> {
-    let mut subnet = args.subnet.unwrap_or(config.local_subnet);
-    let wanted = if let Some(path) = &args.config {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        let deployment = fleet::ini::parse(&text).map_err(|problems| {
-            let lines: Vec<String> = problems
-                .iter()
-                .map(|p| format!("{}: {p}", path.display()))
-                .collect();
-            anyhow::anyhow!("{}", lines.join("\n"))
-        })?;
-        subnet = args.subnet.or(deployment.subnet).unwrap_or(subnet);
-        deployment.deckies
+/// The plan, without creating or changing anything.
+async fn look_only(
+    args: &Args,
+    deployment: &Deployment,
+    config: &Config,
+    lan: &mut Lan,
+) -> anyhow::Result<Plan> {
+    let (mut rows, mut secret) = (Vec::new(), None);
+    if config.database.exists() {
+        let db = Db::open_for_reading(&config.database).await?;
+        rows = db.decky_list().await?;
+        secret = db.installation_secret_present().await?;
+        db.close().await;
+    }
+    plan_for(args, deployment, &rows, secret.as_deref(), lan).await
+}
+
+/// Plans and writes the plan; again when a row changed between the two.
+async fn write(
+    args: &Args,
+    deployment: &Deployment,
+    db: &Db,
+    lan: &mut Lan,
+) -> anyhow::Result<Plan> {
+    let secret = db.installation_secret(rand::random(), Stamp::now()).await?;
+    let mut tries = 1;
+    loop {
+        let rows = db.decky_list().await?;
+        let changes = plan_for(args, deployment, &rows, Some(&secret), lan).await?;
+        match apply(db, &rows, &changes, &secret).await {
+            Err(db::Error::Conflict(_)) if tries < TRIES => tries += 1,
+            outcome => {
+                outcome?;
+                return Ok(changes);
+            }
+        }
+    }
+}
+
+async fn plan_for(
+    args: &Args,
+    deployment: &Deployment,
+    rows: &[DeckyRow],
+    secret: Option<&[u8]>,
+    lan: &mut Lan,
+) -> anyhow::Result<Plan> {
+    let runtime = deployment.ground.runtime();
+    let wanted: Vec<Wanted> = deployment
+        .asks
+        .iter()
+        .map(|ask| ask.clone().resolve(runtime, lan.link.as_ref(), secret))
+        .collect();
+    let mode = if args.replace {
+        Mode::Replace
     } else {
-        let services = args.services.as_deref().unwrap_or_default();
-        let services = fleet::ini::parse_services(services)
-            .map_err(|errors| anyhow::anyhow!("--services: {}", errors.join("\n")))?;
-        let count = args.deckies.unwrap_or(1);
-        if !(1..=MAX_DECKIES).contains(&count) {
-            bail!("--deckies {count}: use 1 to {MAX_DECKIES}");
-        }
-        (1..=count)
-            .map(|n| Wanted {
-                name: fleet::default_name(n),
-                ip: None,
-                wish: Wish {
-                    services: services.clone(),
-                    ..Wish::default()
-                },
-            })
-            .collect()
+        Mode::Additive
     };
-    if !subnet.network().is_loopback() {
-        bail!("{subnet}: local deckies live on loopback; use a network inside 127.0.0.0/8");
-    }
-    Ok((wanted, subnet))
+    let present: Vec<Decky> = rows.iter().map(|r| r.decky.clone()).collect();
+    lan::plan_probed(&present, &wanted, lan, mode).await
 }
 
-fn plan_or_explain(
-    rows: &[Decky],
-    wanted: &[Wanted],
-    subnet: IpNet,
-) -> anyhow::Result<Vec<Change>> {
-    plan::plan(rows, wanted, subnet).map_err(|problems| anyhow::anyhow!("{}", problems.join("\n")))
-}
-
-/// Writes the plan into the rows.
-pub(super) async fn apply(db: &Db, changes: &[Change]) -> anyhow::Result<()> {
+/// Writes the plan into the rows, in one transaction; draws the hosts that are new.
+async fn apply(
+    db: &Db,
+    rows: &[DeckyRow],
+    changes: &[Change],
+    secret: &[u8],
+) -> Result<(), db::Error> {
     let now = Stamp::now();
-    let secret = db.installation_secret(rand::random(), now).await?;
+    let redrawn = |name: &str| changes.iter().any(|c| c.new_persona && c.name == name);
+    let present: Vec<&Persona> = rows
+        .iter()
+        .filter(|r| !redrawn(&r.decky.name))
+        .map(|r| &r.persona)
+        .collect();
+    let mut drawn: Vec<Persona> = Vec::new();
+    let mut writes = Vec::new();
     for change in changes {
-        match change {
-            Change::Keep { .. } => {}
-            Change::Add { name, ip, wish } => {
-                let asked = Asked {
-                    archetype: wish.archetype.as_deref(),
-                    distro: wish.distro.as_deref(),
-                    family: wish.family,
-                };
-                let persona = Persona::derive(&secret, name, &asked, now);
-                db.decky_add(name, *ip, wish, &persona, now).await?;
-            }
-            Change::Change {
-                name,
-                version,
-                wish,
-                ..
-            } => {
-                db.decky_set_wish(name, *version, wish, None, now).await?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn print_plan(changes: &[Change], json: bool) -> anyhow::Result<()> {
-    if json {
-        return output::json(&changes);
-    }
-    for change in changes {
-        output::line(match change {
-            Change::Add { name, ip, wish } => format!("+ {name} {ip} {}", slugs(&wish.services)),
-            Change::Change {
+        let persona = change.new_persona.then(|| {
+            let taken: Vec<&Persona> = present.iter().copied().chain(&drawn).collect();
+            let asked = fleet::ask::asked(&change.wish);
+            Persona::derive_unique(secret, &change.name, &asked, now, &taken)
+        });
+        drawn.extend(persona.clone());
+        let persona = persona.map(Box::new);
+        let (name, ip, wish) = (change.name.clone(), change.ip, change.wish.clone());
+        let version = change.version;
+        writes.push(match (change.action, persona) {
+            (Action::Keep, _) => continue,
+            (Action::Remove, _) => DeckyWrite::Remove { name, version },
+            (Action::Add, Some(persona)) => DeckyWrite::Add {
                 name,
                 ip,
-                before,
                 wish,
-                ..
-            } => {
-                let (old, new) = (slugs(&before.services), slugs(&wish.services));
-                format!("~ {name} {ip} {old} -> {new}")
-            }
-            Change::Keep { name, ip } => format!("  {name} {ip}"),
-        })?;
+                persona,
+            },
+            (_, persona) => DeckyWrite::Set {
+                name,
+                version,
+                ip,
+                wish,
+                persona,
+            },
+        });
     }
-    Ok(())
+    db.decky_apply(&writes, now).await
 }
 
-/// `redis,http`.
-pub(super) fn slugs(services: &[Service]) -> String {
-    let slugs: Vec<&str> = services.iter().map(|s| s.slug()).collect();
-    slugs.join(",")
+/// Notes go beside the output, which may be JSON.
+fn tell(notes: &[String]) {
+    for note in notes {
+        eprintln!("note: {note}");
+    }
 }
 
 /// Makes sure at least `count` default deckies are wanted; for `decnet up`.
@@ -219,23 +328,26 @@ pub(super) async fn want_default(
     count: usize,
     services: &[Service],
 ) -> anyhow::Result<()> {
-    let rows: Vec<Decky> = db
-        .decky_list()
-        .await?
-        .into_iter()
-        .map(|r| r.decky)
-        .collect();
+    let secret = db.installation_secret(rand::random(), Stamp::now()).await?;
+    let rows = db.decky_list().await?;
+    let present: Vec<Decky> = rows.iter().map(|r| r.decky.clone()).collect();
     let wanted: Vec<Wanted> = (1..=count)
         .map(|n| Wanted {
             name: fleet::default_name(n),
-            ip: None::<IpAddr>,
+            ip: None,
             wish: Wish {
                 services: services.to_vec(),
                 ..Wish::default()
             },
         })
-        .filter(|w| !rows.iter().any(|r| r.name == w.name && !r.removed))
+        .filter(|w| !present.iter().any(|r| r.name == w.name && !r.removed))
         .collect();
-    let changes = plan_or_explain(&rows, &wanted, config.local_subnet)?;
-    apply(db, &changes).await
+    let pools = Pools {
+        local: Pool::new(config.local_subnet),
+        lan: None,
+    };
+    let changes = plan::plan(&present, &wanted, &pools, Mode::Additive)
+        .map_err(|problems| anyhow::anyhow!("{}", problems.join("\n")))?;
+    apply(db, &rows, &changes, &secret).await?;
+    Ok(())
 }

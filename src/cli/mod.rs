@@ -21,6 +21,7 @@ mod mutator;
 mod output;
 mod persona;
 mod reconciler;
+mod redeploy;
 mod services;
 mod status;
 mod teardown;
@@ -68,6 +69,8 @@ enum Command {
     Deploy(deploy::Args),
     /// Remove deckies.
     Teardown(teardown::Args),
+    /// Start deckies anew, unchanged.
+    Redeploy(redeploy::Args),
     /// List deckies.
     Deckies(deckies::Args),
     /// List the services a decky can offer.
@@ -161,6 +164,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(&args),
         Command::Deploy(args) => deploy::run(&args, &sources),
         Command::Teardown(args) => teardown::run(&args, &sources),
+        Command::Redeploy(args) => redeploy::run(&args, &sources),
         Command::Deckies(args) => deckies::run(&args, &sources),
         Command::Services(args) => services::run(&args),
         Command::Archetypes(args) => archetypes::run(&args),

@@ -15,7 +15,7 @@ use crate::model::{Stamp, topic};
 /// Options.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  decnet teardown --id decky-02\n  decnet teardown --all\n\nCaptured events, credentials and files are kept."
+    after_help = "Examples:\n  decnet teardown --id decky-02\n  decnet teardown --all\n\nCaptured events, credentials and files are kept.\n\nExit codes: 0 all of them are gone, 1 some are not, 2 wrong usage, 78 bad configuration,\n130 interrupted (the reconciler goes on)."
 )]
 #[command(group(clap::ArgGroup::new("which").required(true).multiple(false)))]
 pub(super) struct Args {
@@ -54,7 +54,8 @@ pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
             .filter(|name| args.id.as_deref().is_none_or(|id| id == *name))
             .collect();
         let patience = Duration::from_secs(args.timeout);
-        let outcome = follow::until_settled(&config, &db, &bus, &names, patience, false).await?;
+        let outcome =
+            follow::until_settled(&config, &db, &bus, &names, patience, !args.json).await?;
         let gone = names.len() - outcome.deckies.len();
         if args.json {
             output::json(&serde_json::json!({"removed": gone, "left": outcome.deckies}))?;
@@ -63,10 +64,6 @@ pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
         }
         db.close().await;
         bus.close().await;
-        Ok(if outcome.all_gone() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok(outcome.exit_code(outcome.all_gone()))
     })
 }

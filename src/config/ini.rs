@@ -5,6 +5,8 @@
 //! own line or after white space, blank lines. Keys are lower-cased and `-` becomes
 //! `_`. Input is capped at 512 KiB.
 
+use std::collections::HashMap;
+
 /// Largest file read.
 pub const MAX_BYTES: usize = 512 * 1024;
 
@@ -45,14 +47,29 @@ pub struct Problem {
 /// # Errors
 /// Every malformed line, duplicate section and duplicate key.
 pub fn parse(text: &str) -> Result<Vec<Section>, Vec<Problem>> {
+    let (sections, problems) = read(text);
+    if problems.is_empty() {
+        Ok(sections)
+    } else {
+        Err(problems)
+    }
+}
+
+/// Reads what can be read, beside everything that is wrong: for who has more to say about
+/// the rest. Of a section or key that appears twice the first counts; what stands below a
+/// header that cannot be read belongs to no section.
+#[must_use]
+pub fn read(text: &str) -> (Vec<Section>, Vec<Problem>) {
     let mut sections: Vec<Section> = Vec::new();
     let mut problems = Vec::new();
     if text.len() > MAX_BYTES {
-        return Err(vec![Problem {
-            line: 1,
-            what: format!("the file is larger than {} KiB", MAX_BYTES / 1024),
-        }]);
+        let what = format!("the file is larger than {} KiB", MAX_BYTES / 1024);
+        return (sections, vec![problem(1, &what)]);
     }
+    let mut begun: HashMap<&str, usize> = HashMap::new();
+    let mut keys: HashMap<String, usize> = HashMap::new();
+    // Below a header that does not count, keys are only read for their form.
+    let mut orphan = false;
     for (index, raw) in text.lines().enumerate() {
         let line = index + 1;
         let content = strip_comment(raw).trim();
@@ -60,6 +77,8 @@ pub fn parse(text: &str) -> Result<Vec<Section>, Vec<Problem>> {
             continue;
         }
         if let Some(rest) = content.strip_prefix('[') {
+            orphan = true;
+            keys.clear();
             let Some(name) = rest.strip_suffix(']').map(str::trim) else {
                 problems.push(problem(line, "section header lacks its closing ']'"));
                 continue;
@@ -68,12 +87,13 @@ pub fn parse(text: &str) -> Result<Vec<Section>, Vec<Problem>> {
                 problems.push(problem(line, "empty section name"));
                 continue;
             }
-            if let Some(first) = sections.iter().find(|s| s.name == name) {
-                problems.push(problem(
-                    line,
-                    &format!("section [{name}] already began at line {}", first.line),
-                ));
+            if let Some(first) = begun.get(name) {
+                let what = format!("section [{name}] already began at line {first}");
+                problems.push(problem(line, &what));
+                continue;
             }
+            begun.insert(name, line);
+            orphan = false;
             sections.push(Section {
                 name: name.to_owned(),
                 line,
@@ -90,28 +110,26 @@ pub fn parse(text: &str) -> Result<Vec<Section>, Vec<Problem>> {
             problems.push(problem(line, "empty key"));
             continue;
         }
+        if let Some(first) = keys.get(&key) {
+            let what = format!("key '{key}' was already set at line {first}");
+            problems.push(problem(line, &what));
+            continue;
+        }
+        keys.insert(key.clone(), line);
+        if orphan {
+            continue;
+        }
         let Some(section) = sections.last_mut() else {
             problems.push(problem(line, "a key must stand below a [section]"));
             continue;
         };
-        if let Some(first) = section.entries.iter().find(|e| e.key == key) {
-            problems.push(problem(
-                line,
-                &format!("key '{key}' was already set at line {}", first.line),
-            ));
-            continue;
-        }
         section.entries.push(Entry {
             key,
             value: unquote(value).to_owned(),
             line,
         });
     }
-    if problems.is_empty() {
-        Ok(sections)
-    } else {
-        Err(problems)
-    }
+    (sections, problems)
 }
 
 fn problem(line: usize, what: &str) -> Problem {
@@ -133,13 +151,15 @@ fn strip_comment(line: &str) -> &str {
     line
 }
 
-/// Without surrounding white space and one pair of matching quotes.
+/// Without surrounding white space and one pair of matching quotes. `"a" and "b"` begins
+/// and ends with one, but they are no pair: it stays as it is.
 pub(super) fn unquote(value: &str) -> &str {
     let value = value.trim();
     for quote in ['"', '\''] {
         if let Some(inner) = value
             .strip_prefix(quote)
             .and_then(|rest| rest.strip_suffix(quote))
+            .filter(|inner| !inner.contains(quote))
         {
             return inner;
         }
@@ -167,6 +187,22 @@ mod tests {
         let problems = parse("a = 1\n[x\n[y]\nb\nc = 1\nc = 2\n[y]\n").unwrap_err();
         let lines: Vec<usize> = problems.iter().map(|p| p.line).collect();
         assert_eq!(lines, vec![1, 2, 4, 6, 7]);
+    }
+
+    #[test]
+    fn quotes_that_are_no_pair_stay() {
+        assert_eq!(unquote(" 'x' "), "x");
+        assert_eq!(unquote("\"a b\" -c \"d\""), "\"a b\" -c \"d\"");
+        assert_eq!(unquote("'"), "'");
+    }
+
+    #[test]
+    fn a_file_of_nothing_but_headers_is_read_in_time() {
+        let text = "[a]\n".repeat(MAX_BYTES / 4);
+        let begun = std::time::Instant::now();
+        let (sections, problems) = read(&text);
+        assert_eq!((sections.len(), problems.len()), (1, MAX_BYTES / 4 - 1));
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5));
     }
 
     proptest::proptest! {

@@ -47,6 +47,56 @@ fn from_row(row: &SqliteRow) -> std::result::Result<DeckyRow, sqlx::Error> {
     })
 }
 
+/// One change of the wanted fleet; several are applied together by [`Db::decky_apply`].
+#[derive(Clone, Debug)]
+pub enum DeckyWrite {
+    /// A new decky.
+    Add {
+        /// Its name.
+        name: String,
+        /// Its address.
+        ip: IpAddr,
+        /// What is wanted.
+        wish: Wish,
+        /// Who it is.
+        persona: Box<Persona>,
+    },
+    /// Other wishes for a decky whose row is at `version`; takes back a removal.
+    Set {
+        /// Its name.
+        name: String,
+        /// Version of the row this is based on.
+        version: i64,
+        /// Its address from now on.
+        ip: IpAddr,
+        /// What is wanted from now on.
+        wish: Wish,
+        /// Who it is from now on; `None` stays who it is.
+        persona: Option<Box<Persona>>,
+    },
+    /// Wanted no more, if its row is at `version`.
+    Remove {
+        /// Its name.
+        name: String,
+        /// Version of the row this is based on.
+        version: i64,
+    },
+}
+
+/// The slot is above every slot in use: a decky that is still stopping keeps its own.
+const ADD: &str =
+    "insert into deckies (name, ip, wish, persona, slot, created_at, updated_at, mutated_at)
+     values ($1, $2, $3, $4, (select coalesce(max(slot), 0) + 1 from deckies), $5, $5, $5)
+     on conflict do nothing";
+
+/// That a write found the row it was about.
+fn one_row(done: &sqlx::sqlite::SqliteQueryResult, what: &str) -> Result<()> {
+    if done.rows_affected() == 1 {
+        return Ok(());
+    }
+    Err(Error::Conflict(format!("decky {what}")))
+}
+
 impl Db {
     /// Every decky, by name; those being removed included.
     ///
@@ -79,24 +129,114 @@ impl Db {
         persona: &Persona,
         now: Stamp,
     ) -> Result<()> {
-        // Above every slot in use: a decky that is still stopping keeps its own.
-        let done = sqlx::query(
-            "insert into deckies (name, ip, wish, persona, slot, created_at, updated_at, mutated_at)
-             values ($1, $2, $3, $4, (select coalesce(max(slot), 0) + 1 from deckies), $5, $5, $5)
-             on conflict do nothing",
-        )
-        .bind(name)
-        .bind(ip.to_string())
-        .bind(Json(wish))
-        .bind(Json(persona))
-        .bind(now.0)
-        .execute(&self.pool)
-        .await
-        .map_err(attempt("adding a decky"))?;
+        let done = sqlx::query(ADD)
+            .bind(name)
+            .bind(ip.to_string())
+            .bind(Json(wish))
+            .bind(Json(persona))
+            .bind(now.0)
+            .execute(&self.pool)
+            .await
+            .map_err(attempt("adding a decky"))?;
         if done.rows_affected() == 0 {
             return Err(Error::Conflict(format!("decky {name} at {ip}")));
         }
         Ok(())
+    }
+
+    /// Applies changes of the wanted fleet, all or none. Addresses may be swapped; one that
+    /// a decky wanted no more still holds is taken from it, its row goes at once then.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when a row moved on or a name or address is taken; nothing is
+    /// changed then.
+    pub async fn decky_apply(&self, writes: &[DeckyWrite], now: Stamp) -> Result<()> {
+        let mut transaction = self
+            .pool
+            .begin_with("begin immediate")
+            .await
+            .map_err(attempt("beginning a deploy"))?;
+        for write in writes {
+            if let DeckyWrite::Remove { name, version } = write {
+                let done = sqlx::query(
+                    "update deckies set removed = 1, version = version + 1,
+                         state = 'tearing_down', updated_at = $3
+                     where name = $1 and version = $2 and removed = 0",
+                )
+                .bind(name)
+                .bind(version)
+                .bind(now.0)
+                .execute(&mut *transaction)
+                .await
+                .map_err(attempt("removing a decky"))?;
+                one_row(&done, name)?;
+            }
+        }
+        // Two steps, so that no address is held twice while they change hands.
+        for write in writes {
+            if let DeckyWrite::Set {
+                name, version, ip, ..
+            } = write
+            {
+                let done = sqlx::query(
+                    "update deckies set ip = case ip when $3 then ip else 'leaving ' || name end
+                     where name = $1 and version = $2",
+                )
+                .bind(name)
+                .bind(version)
+                .bind(ip.to_string())
+                .execute(&mut *transaction)
+                .await
+                .map_err(attempt("moving a decky"))?;
+                one_row(&done, name)?;
+            }
+        }
+        for write in writes {
+            let (DeckyWrite::Add { name, ip, .. } | DeckyWrite::Set { name, ip, .. }) = write
+            else {
+                continue;
+            };
+            sqlx::query("delete from deckies where ip = $1 and removed = 1 and name <> $2")
+                .bind(ip.to_string())
+                .bind(name)
+                .execute(&mut *transaction)
+                .await
+                .map_err(attempt("freeing an address"))?;
+            let done = match write {
+                DeckyWrite::Add { wish, persona, .. } => {
+                    sqlx::query(ADD)
+                        .bind(name)
+                        .bind(ip.to_string())
+                        .bind(Json(wish))
+                        .bind(Json(persona))
+                        .bind(now.0)
+                        .execute(&mut *transaction)
+                        .await
+                }
+                DeckyWrite::Set { wish, persona, .. } => {
+                    sqlx::query(
+                        "update or ignore deckies set ip = $2, wish = $3, removed = 0,
+                             version = version + 1, persona = coalesce($4, persona),
+                             state = 'pending', last_error = null, updated_at = $5
+                         where name = $1",
+                    )
+                    .bind(name)
+                    .bind(ip.to_string())
+                    .bind(Json(wish))
+                    .bind(persona.as_ref().map(Json))
+                    .bind(now.0)
+                    .execute(&mut *transaction)
+                    .await
+                }
+                DeckyWrite::Remove { .. } => continue,
+            };
+            let done = done.map_err(attempt("writing a decky"))?;
+            one_row(&done, &format!("{name} at {ip}"))?;
+        }
+        transaction
+            .commit()
+            .await
+            .map_err(attempt("committing a deploy"))
     }
 
     /// Changes what is wanted of a decky (and who it is, when `persona` is given), if its
@@ -195,6 +335,17 @@ impl Db {
         Ok(done.rows_affected() > 0)
     }
 
+    /// The installation's secret, once there is one; makes none.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn installation_secret_present(&self) -> Result<Option<Vec<u8>>> {
+        sqlx::query_scalar("select secret from installation where id = 1")
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(attempt("reading the installation secret"))
+    }
+
     /// The installation's secret; `fresh` becomes it on the first call ever.
     ///
     /// # Errors
@@ -266,6 +417,110 @@ mod tests {
         assert_eq!(db.decky_remove(None, Stamp(4)).await.unwrap(), 1);
         assert!(db.decky_forget("d1", 3).await.unwrap());
         assert!(db.decky_list().await.unwrap().is_empty());
+    }
+
+    fn add(name: &str, ip: &str) -> DeckyWrite {
+        let asked = crate::persona::Asked::default();
+        DeckyWrite::Add {
+            name: name.into(),
+            ip: ip.parse().unwrap(),
+            wish: Wish::default(),
+            persona: Box::new(Persona::derive(b"s", name, &asked, Stamp(0))),
+        }
+    }
+
+    fn set(name: &str, version: i64, ip: &str) -> DeckyWrite {
+        DeckyWrite::Set {
+            name: name.into(),
+            version,
+            ip: ip.parse().unwrap(),
+            wish: Wish {
+                generation: 1,
+                ..Wish::default()
+            },
+            persona: None,
+        }
+    }
+
+    async fn addresses(db: &Db) -> Vec<(String, String, bool)> {
+        let rows = db.decky_list().await.unwrap().into_iter();
+        rows.map(|r| (r.decky.name, r.decky.ip.to_string(), r.decky.removed))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_deploy_is_written_wholly_or_not_at_all() {
+        let (_dir, db) = open().await;
+        let first = [add("a", "127.0.0.2"), add("b", "127.0.0.3")];
+        db.decky_apply(&first, Stamp(1)).await.unwrap();
+        let before = db.decky_list().await.unwrap();
+        for late in [
+            set("b", 7, "127.0.0.9"),
+            set("nobody", 1, "127.0.0.9"),
+            add("b", "127.0.0.9"),
+            add("d", "127.0.0.3"),
+            set("b", 1, "127.0.0.2"),
+            DeckyWrite::Remove {
+                name: "b".into(),
+                version: 2,
+            },
+        ] {
+            let writes = [add("c", "127.0.0.4"), set("a", 1, "127.0.0.2"), late];
+            let refused = db.decky_apply(&writes, Stamp(2)).await;
+            assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
+            assert_eq!(db.decky_list().await.unwrap(), before);
+        }
+    }
+
+    #[tokio::test]
+    async fn addresses_are_swapped_and_taken_over_in_one_go() {
+        let (_dir, db) = open().await;
+        let first = [
+            add("a", "127.0.0.2"),
+            add("b", "127.0.0.3"),
+            add("c", "127.0.0.4"),
+        ];
+        db.decky_apply(&first, Stamp(1)).await.unwrap();
+        let slot = db.decky_list().await.unwrap()[0].decky.slot;
+        let writes = [
+            set("a", 1, "127.0.0.3"),
+            set("b", 1, "127.0.0.2"),
+            add("d", "127.0.0.4"),
+            DeckyWrite::Remove {
+                name: "c".into(),
+                version: 1,
+            },
+        ];
+        db.decky_apply(&writes, Stamp(2)).await.unwrap();
+        let expected = [
+            ("a", "127.0.0.3", false),
+            ("b", "127.0.0.2", false),
+            ("d", "127.0.0.4", false),
+        ];
+        let expected = expected.map(|(n, ip, gone)| (n.to_owned(), ip.to_owned(), gone));
+        assert_eq!(addresses(&db).await, expected);
+        let a = db.decky_list().await.unwrap().remove(0).decky;
+        assert_eq!((a.version, a.state, a.slot), (2, DeckyState::Pending, slot));
+        assert_eq!(a.wish.generation, 1);
+    }
+
+    #[tokio::test]
+    async fn a_removed_decky_keeps_its_row_until_somebody_needs_its_address() {
+        let (_dir, db) = open().await;
+        db.decky_apply(&[add("a", "127.0.0.2")], Stamp(1))
+            .await
+            .unwrap();
+        let remove = DeckyWrite::Remove {
+            name: "a".into(),
+            version: 1,
+        };
+        db.decky_apply(&[remove], Stamp(2)).await.unwrap();
+        let kept = [("a".to_owned(), "127.0.0.2".to_owned(), true)];
+        assert_eq!(addresses(&db).await, kept);
+        db.decky_apply(&[set("a", 2, "127.0.0.2")], Stamp(3))
+            .await
+            .unwrap();
+        assert!(!addresses(&db).await[0].2, "wanted again");
     }
 
     #[tokio::test]

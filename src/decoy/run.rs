@@ -67,6 +67,7 @@ impl Spec {
             wish.link,
             wish.customs,
             wish.peers,
+            wish.generation,
             persona,
             spool_max_bytes,
         ]);

@@ -1,194 +1,167 @@
-//! The deployment INI of the original: `[general]`, one section per decky,
-//! `[<decky>.<service>]`, `[custom-<service>]`. What this version has is read; what it
-//! does not have yet is refused by name and line, never ignored.
+//! The deployment file: `[general]`, one section per decky or group of deckies,
+//! `[<decky>.<service>]` for settings, `[custom-<service>]` for services of the operator's
+//! own. Everything that is wrong is said at once, each with its line; nothing is ignored.
 
-use std::collections::BTreeSet;
+mod section;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
-use crate::config::ini::{self, Entry, Problem, Section};
-use crate::fleet::{MAX_DECKIES, Wanted, check_name};
-use crate::model::{Service, Wish};
+use crate::config::ini::{self, Problem, Section};
+use crate::fleet::ask::{Ask, Ground};
+use crate::fleet::{MAX_DECKIES, custom};
+use crate::model::{Custom, Runtime, Service, Settings, setting};
 
 /// What a deployment file asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deployment {
-    /// `[general] net`.
-    pub subnet: Option<IpNet>,
-    /// The deckies, groups expanded.
-    pub deckies: Vec<Wanted>,
+    /// The flags, completed by `[general]`.
+    pub ground: Ground,
+    /// The deckies, groups expanded, in file order.
+    pub asks: Vec<Ask>,
+    /// What the operator should know although nothing is wrong.
+    pub notes: Vec<String>,
 }
 
-/// Reads a deployment file.
+/// What the parts of one file need of each other.
+#[derive(Debug, Default)]
+struct Reading {
+    problems: Vec<Problem>,
+    notes: BTreeSet<String>,
+    ground: Ground,
+    customs: BTreeMap<String, Custom>,
+    asks: Vec<Ask>,
+    /// Line of the section that made each decky.
+    lines: HashMap<String, usize>,
+    /// Deckies of each section, by index.
+    groups: HashMap<String, Vec<usize>>,
+    /// Who asks for which address, and where.
+    addresses: HashMap<IpAddr, (String, usize)>,
+}
+
+impl Reading {
+    fn complain(&mut self, line: usize, what: impl Into<String>) {
+        self.problems.push(Problem {
+            line,
+            what: what.into(),
+        });
+    }
+}
+
+/// Reads a deployment file. What `given` (the flags) says goes before `[general]`.
 ///
 /// # Errors
 /// Everything that is wrong with it, by line.
-pub fn parse(text: &str) -> Result<Deployment, Vec<Problem>> {
-    let sections = ini::parse(text)?;
-    let mut problems = Vec::new();
-    let mut deployment = Deployment::default();
+pub fn parse(text: &str, given: &Ground) -> Result<Deployment, Vec<Problem>> {
+    let (sections, problems) = ini::read(text);
+    let unreadable = !problems.is_empty();
+    let mut reading = Reading {
+        problems,
+        ground: given.clone(),
+        ..Reading::default()
+    };
+    if let Some(general) = sections.iter().find(|s| s.name == "general") {
+        section::general(general, &mut reading);
+    }
     for section in &sections {
-        if section.name == "general" {
-            general(section, &mut deployment, &mut problems);
-        } else if section.name.starts_with("custom-") {
-            complain(
-                &mut problems,
-                section.line,
-                "custom services are not available in this version",
-            );
-        } else if let Some((decky, service)) = section.name.rsplit_once('.') {
-            let what = match service.parse::<Service>() {
-                Ok(_) => format!(
-                    "settings for single services are not available in this version; remove [{decky}.{service}]"
-                ),
-                Err(error) => error.to_string(),
-            };
-            complain(&mut problems, section.line, &what);
-        } else {
-            decky(section, &mut deployment, &mut problems);
+        if let Some(name) = section.name.strip_prefix("custom-") {
+            let custom = custom::parse(name, section, &mut reading.problems);
+            reading.customs.insert(name.to_owned(), custom);
         }
     }
-    if deployment.deckies.is_empty() && problems.is_empty() {
-        complain(
-            &mut problems,
+    let mut settings = Vec::new();
+    for section in &sections {
+        if section.name == "general" || section.name.starts_with("custom-") {
+            continue;
+        }
+        match section.name.rsplit_once('.') {
+            Some((decky, service)) => settings.push((section, decky, service)),
+            None => section::decky(section, &mut reading),
+        }
+    }
+    // A group's settings first: its members' own go before them.
+    settings.sort_by_key(|(_, decky, _)| !reading.groups.contains_key(*decky));
+    for (section, decky, service) in settings {
+        configure(section, decky, service, &mut reading);
+    }
+    if reading.asks.is_empty() && !unreadable {
+        reading.complain(
             1,
             "the file names no decky; add a section such as [web-01] with 'services = http'",
         );
     }
-    if deployment.deckies.len() > MAX_DECKIES {
-        complain(
-            &mut problems,
-            1,
-            &format!("more than {MAX_DECKIES} deckies"),
-        );
+    if reading.asks.len() > MAX_DECKIES {
+        reading.complain(1, format!("more than {MAX_DECKIES} deckies"));
     }
-    if problems.is_empty() {
-        Ok(deployment)
+    if reading.problems.is_empty() {
+        Ok(Deployment {
+            ground: reading.ground,
+            asks: reading.asks,
+            notes: reading.notes.into_iter().collect(),
+        })
     } else {
-        problems.sort_by_key(|p| p.line);
-        Err(problems)
+        reading.problems.sort_by_key(|p| p.line);
+        Err(reading.problems)
     }
 }
 
-fn complain(problems: &mut Vec<Problem>, line: usize, what: &str) {
-    problems.push(Problem {
-        line,
-        what: what.to_owned(),
-    });
-}
-
-fn general(section: &Section, deployment: &mut Deployment, problems: &mut Vec<Problem>) {
-    for entry in &section.entries {
-        match entry.key.as_str() {
-            "net" => match entry.value.parse() {
-                Ok(net) => deployment.subnet = Some(net),
-                Err(_) => complain(
-                    problems,
-                    entry.line,
-                    &format!(
-                        "net = '{}' is not a network such as 127.77.0.0/24",
-                        entry.value
-                    ),
-                ),
-            },
-            "gw" | "interface" => complain(
-                problems,
-                entry.line,
-                &format!(
-                    "'{}' needs a network runtime, which this version does not have; the local runtime uses loopback addresses",
-                    entry.key
-                ),
-            ),
-            other => complain(problems, entry.line, &unknown(other, "general", "net")),
-        }
-    }
-}
-
-fn decky(section: &Section, deployment: &mut Deployment, problems: &mut Vec<Problem>) {
-    if let Err(what) = check_name(&section.name) {
-        complain(problems, section.line, &what);
-    }
-    let mut ip: Option<(IpAddr, usize)> = None;
-    let mut services = None;
-    let mut amount = 1;
-    for entry in &section.entries {
-        match entry.key.as_str() {
-            "ip" => match entry.value.parse() {
-                Ok(parsed) => ip = Some((parsed, entry.line)),
-                Err(_) => complain(
-                    problems,
-                    entry.line,
-                    &format!("ip = '{}' is not an address", entry.value),
-                ),
-            },
-            "services" => services = Some(services_of(entry, problems)),
-            "amount" => match entry.value.parse() {
-                Ok(n) if (1..=100).contains(&n) => amount = n,
-                _ => complain(
-                    problems,
-                    entry.line,
-                    &format!("amount = '{}' must be 1 to 100", entry.value),
-                ),
-            },
-            "archetype" | "nmap_os" | "mutate_interval" => complain(
-                problems,
-                entry.line,
-                &format!("'{}' is not available in this version", entry.key),
-            ),
-            other => complain(
-                problems,
-                entry.line,
-                &unknown(other, &section.name, "ip, services, amount"),
-            ),
-        }
-    }
-    let Some(services) = services else {
-        complain(
-            problems,
-            section.line,
-            &format!("[{}] needs 'services = …'", section.name),
-        );
-        return;
+/// Reads `[decky.service]`.
+fn configure(section: &Section, decky: &str, slug: &str, reading: &mut Reading) {
+    let members = match reading.groups.get(decky) {
+        Some(members) => members.clone(),
+        None => reading
+            .asks
+            .iter()
+            .position(|a| a.name == decky)
+            .into_iter()
+            .collect(),
     };
-    match ip {
-        Some((_, line)) if amount > 1 => {
-            complain(problems, line, "'ip' and 'amount' exclude each other");
-        }
-        _ => {}
+    if members.is_empty() {
+        let what = format!(
+            "[{}]: there is no decky section [{decky}] in this file",
+            section.name
+        );
+        return reading.complain(section.line, what);
     }
-    if amount == 1 {
-        deployment.deckies.push(Wanted {
-            name: section.name.clone(),
-            ip: ip.map(|(ip, _)| ip),
-            wish: offers(services),
-        });
-        return;
+    if reading.customs.contains_key(slug) {
+        let what = format!("a service of your own is configured in [custom-{slug}]");
+        return reading.complain(section.line, what);
     }
-    for n in 1..=amount {
-        deployment.deckies.push(Wanted {
-            name: format!("{}-{n:02}", section.name),
-            ip: None,
-            wish: offers(services.clone()),
-        });
-    }
-}
-
-fn offers(services: Vec<Service>) -> Wish {
-    Wish {
-        services,
-        ..Wish::default()
-    }
-}
-
-fn services_of(entry: &Entry, problems: &mut Vec<Problem>) -> Vec<Service> {
-    match parse_services(&entry.value) {
-        Ok(services) => services,
-        Err(errors) => {
-            for error in errors {
-                complain(problems, entry.line, &error);
+    let service = match slug.parse::<Service>() {
+        Ok(service) => service,
+        Err(error) => return reading.complain(section.line, error.to_string()),
+    };
+    let mut values = BTreeMap::new();
+    for entry in &section.entries {
+        match setting::parse(service, &entry.key, &entry.value) {
+            Ok(value) => {
+                values.insert(entry.key.clone(), value);
             }
-            Vec::new()
+            Err(what) => reading.complain(entry.line, what),
+        }
+    }
+    for index in members {
+        let Some(ask) = reading.asks.get_mut(index) else {
+            continue;
+        };
+        let offered = match &ask.services {
+            Some(services) => services.contains(&service),
+            None => section::archetype_offers(ask).contains(&service),
+        };
+        if !offered {
+            let what = if ask.services.is_none() && ask.archetype.is_none() {
+                format!("[{decky}] names no services, so {service} is not certain to be among them")
+            } else {
+                format!("[{decky}] does not offer {service}")
+            };
+            return reading.complain(section.line, what);
+        }
+        if !values.is_empty() {
+            let settings: &mut Settings = &mut ask.settings;
+            settings
+                .entry(service)
+                .or_default()
+                .extend(values.iter().map(|(k, v)| (k.clone(), v.clone())));
         }
     }
 }
@@ -198,19 +171,7 @@ fn services_of(entry: &Entry, problems: &mut Vec<Problem>) -> Vec<Service> {
 /// # Errors
 /// One line per slug that names no service, or that the list is empty.
 pub fn parse_services(text: &str) -> Result<Vec<Service>, Vec<String>> {
-    let mut services = Vec::new();
-    let mut seen = BTreeSet::new();
-    let mut errors = Vec::new();
-    for slug in text.split([',', ' ']).filter(|s| !s.is_empty()) {
-        match slug.parse::<Service>() {
-            Ok(service) if seen.insert(service) => services.push(service),
-            Ok(_) => {}
-            Err(error) => errors.push(error.to_string()),
-        }
-    }
-    if services.is_empty() && errors.is_empty() {
-        errors.push("no services named; `decnet services` lists them".to_owned());
-    }
+    let (services, _, errors) = offers(text, &BTreeMap::new());
     if errors.is_empty() {
         Ok(services)
     } else {
@@ -218,48 +179,46 @@ pub fn parse_services(text: &str) -> Result<Vec<Service>, Vec<String>> {
     }
 }
 
-fn unknown(key: &str, section: &str, known: &str) -> String {
-    format!("unknown key '{key}' in [{section}] (known: {known})")
+/// Splits a list of services into ours, the operator's own, and what is neither.
+fn offers(
+    text: &str,
+    customs: &BTreeMap<String, Custom>,
+) -> (Vec<Service>, Vec<Custom>, Vec<String>) {
+    let (mut services, mut own, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+    let mut seen = BTreeSet::new();
+    for slug in text.split([',', ' ']).filter(|s| !s.is_empty()) {
+        if !seen.insert(slug) {
+            continue;
+        }
+        match (slug.parse::<Service>(), customs.get(slug)) {
+            (Ok(service), _) => services.push(service),
+            (Err(_), Some(custom)) => own.push(custom.clone()),
+            (Err(error), None) => errors.push(error.to_string()),
+        }
+    }
+    if seen.is_empty() {
+        errors.push("no services named; `decnet services` lists them".to_owned());
+    }
+    (services, own, errors)
+}
+
+/// Two sockets of one decky on the same port.
+fn port_clash(services: &[Service], customs: &[Custom]) -> Option<String> {
+    let mut ports: BTreeMap<u16, &str> = services.iter().map(|s| (s.port(), s.slug())).collect();
+    for custom in customs {
+        for port in &custom.ports {
+            if let Some(other) = ports.insert(*port, &custom.name) {
+                return Some(format!("{other} and {} both use port {port}", custom.name));
+            }
+        }
+    }
+    None
+}
+
+/// Whether a decky of this runtime may have services of the operator's own.
+fn runs_customs(runtime: Runtime) -> bool {
+    runtime == Runtime::Docker
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sections_become_deckies_and_groups_are_expanded() {
-        let deployment = parse(
-            "[general]\nnet = 127.77.5.0/24\n[web]\nip = 127.77.5.9\nservices = http, ftp\n[cache]\nservices=redis\namount = 2 ; two\n",
-        )
-        .unwrap();
-        let names: Vec<&str> = deployment.deckies.iter().map(|d| d.name.as_str()).collect();
-        assert_eq!(names, ["web", "cache-01", "cache-02"]);
-        assert_eq!(
-            deployment.deckies[0].wish.services,
-            [Service::Http, Service::Ftp]
-        );
-        assert_eq!(deployment.subnet, Some("127.77.5.0/24".parse().unwrap()));
-    }
-
-    #[test]
-    fn what_does_not_exist_yet_is_refused_by_line() {
-        let problems = parse(
-            "[general]\ninterface = eth0\n[a]\nservices = ssh\narchetype = printer\nnonsense = 1\n[a.http]\nx = 1\n[custom-x]\nbinary = /x\n[b]\nip = 127.0.0.1\nservices=ftp\namount = 3\n",
-        )
-        .unwrap_err();
-        let lines: Vec<usize> = problems.iter().map(|p| p.line).collect();
-        assert_eq!(lines, [2, 4, 5, 6, 7, 9, 12], "{problems:?}");
-        assert!(
-            problems[1]
-                .what
-                .contains("'ssh' is not available in this version")
-        );
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_file_is_read_or_refused_without_panic(text in "[\\[\\]a-z.=0-9\\n -]{0,300}") {
-            let _outcome = parse(&text);
-        }
-    }
-}
+mod tests;

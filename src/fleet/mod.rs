@@ -1,11 +1,19 @@
 //! What a fleet should look like: names, addresses, the deployment INI, and the
 //! difference between what is wanted and what the rows say. Values in, values out.
 
+pub mod ask;
+mod custom;
+pub mod difference;
 pub mod ini;
 pub mod mutation;
 pub mod plan;
+pub mod pool;
+pub mod state;
 
-pub use plan::{Change, Plan, Wanted};
+pub use ask::{Ask, Ground};
+pub use difference::Field;
+pub use plan::{Action, Change, Mode, Plan, Pools, Wanted};
+pub use pool::Pool;
 
 /// Most deckies one deploy may name.
 pub const MAX_DECKIES: usize = 1000;

@@ -159,6 +159,21 @@ pub struct Wish {
     /// Addresses this decky may connect to; none unless the fleet plays traffic.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<IpAddr>,
+    /// The services that were deployed, once a mutation has changed `services`: a repeated
+    /// deploy of the same wish is compared with these and undoes no mutation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployed: Option<Vec<Service>>,
+    /// Counts up to restart a decky of which nothing else is to change.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: u32,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde calls"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What the reconciler last saw of a decky.

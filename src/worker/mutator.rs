@@ -22,10 +22,11 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::db::decky::DeckyRow;
 use crate::db::mutation::{Attempt, Mutation, Trial};
+use crate::fleet::difference::slugs;
 use crate::fleet::mutation::{Host, Step, next};
 use crate::model::{DeckyState, Event, Service, Severity, Stamp, Wish, topic};
 use crate::net::file;
-use crate::persona::Persona;
+use crate::persona::{Persona, archetype};
 use crate::syslog::{self, spool};
 use crate::worker::Ctx;
 
@@ -253,8 +254,8 @@ impl Mutator {
     /// Writes the event that timelines show.
     fn mark(&mut self, config: &Config, mutation: &Mutation, trial: &Trial) -> anyhow::Result<()> {
         let mut fields = vec![
-            ("old_services".to_owned(), slugs(&trial.old_wish)),
-            ("new_services".to_owned(), slugs(&trial.new_wish)),
+            ("old_services".to_owned(), slugs(&trial.old_wish.services)),
+            ("new_services".to_owned(), slugs(&trial.new_wish.services)),
             ("step".to_owned(), trial.step.clone()),
             ("trigger".to_owned(), mutation.cause.clone()),
         ];
@@ -358,8 +359,20 @@ fn updated(persona: &Persona, now: Stamp, rng: &mut impl Rng) -> Persona {
 
 /// What a host of this kind could offer.
 fn pool(row: &DeckyRow) -> Vec<Service> {
-    let _ = row;
-    Service::ALL.to_vec()
+    match row
+        .decky
+        .wish
+        .archetype
+        .as_deref()
+        .and_then(archetype::find)
+    {
+        Some(archetype) => archetype.pool(),
+        None => Service::ALL
+            .iter()
+            .copied()
+            .filter(|service| row.persona.can_offer(*service))
+            .collect(),
+    }
 }
 
 /// Time between two changes of this host, jittered by a quarter either way; `None` when
@@ -395,11 +408,6 @@ fn announce(bus: &Bus, mutation: &Mutation, trial: &Trial) {
         payload["actor"] = json!(actor);
     }
     bus.publish(&topic::decky_mutation(&mutation.decky), "mutation", payload);
-}
-
-fn slugs(wish: &Wish) -> String {
-    let slugs: Vec<&str> = wish.services.iter().map(|s| s.slug()).collect();
-    slugs.join(",")
 }
 
 /// Our own spool, beside those of the deckies: the collector follows it like theirs.

@@ -9,6 +9,7 @@
 //! wish to remove: only rows decide.
 
 mod docker;
+pub mod export;
 mod fleet;
 mod local;
 mod native;
