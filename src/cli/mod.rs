@@ -14,6 +14,7 @@ mod deploy;
 mod doctor;
 mod follow;
 mod init;
+mod io;
 mod logs;
 mod output;
 mod reconciler;
@@ -65,6 +66,8 @@ enum Command {
     Teardown(teardown::Args),
     /// List deckies.
     Deckies(deckies::Args),
+    /// Plant files on a running decky, look at them, have it talk to a peer.
+    Io(io::Args),
     /// List the services a decky can offer.
     Services(deploy::ServicesArgs),
     /// Show captured events.
@@ -148,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Deploy(args) => deploy::run(&args, &sources),
         Command::Teardown(args) => teardown::run(&args, &sources),
         Command::Deckies(args) => deckies::run(&args, &sources),
+        Command::Io(args) => io::run(&args, &sources),
         Command::Services(args) => deploy::services(&args),
         Command::Logs(args) => logs::run(&args, &sources),
         Command::Credentials(args) => credentials::run(&args, &sources),

@@ -13,6 +13,8 @@ mod cli;
 mod decoy;
 mod fleet;
 mod init;
+mod io;
 mod layers;
+mod reconciler;
 mod support;
 mod transcript;

@@ -3,15 +3,15 @@
 //! removes. A decky outlives whoever started it: the next one finds it by its directory
 //! (or its container's labels) and adopts it.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::future::BoxFuture;
+use nix::fcntl::OFlag;
 
 use crate::config::Config;
 use crate::db::decky::DeckyRow;
@@ -25,6 +25,8 @@ use crate::worker::reconciler::{docker, local, native};
 pub(super) const START: Duration = Duration::from_secs(10);
 /// Longest wait for a stopped decky to go, before it is killed.
 pub(super) const STOP: Duration = Duration::from_secs(5);
+/// Largest specification that is read back.
+const SPEC_MAX: u64 = 1024 * 1024;
 /// How often to look while waiting.
 pub(super) const LOOK: Duration = Duration::from_millis(15);
 
@@ -47,20 +49,6 @@ pub(super) fn spec(row: &DeckyRow, config: &Config) -> Spec {
         row.persona.clone(),
         config.spool_max_bytes,
     )
-}
-
-/// Deckies that left something on this host, running or not, with the runtime they were
-/// started under.
-///
-/// # Errors
-/// When the directories cannot be read or a present Docker engine fails to answer.
-pub(super) async fn present(config: &Config) -> anyhow::Result<BTreeMap<String, Runtime>> {
-    let mut found = docker::present(config).await?;
-    for name in directories(config)? {
-        let recorded = recorded(&config.paths.decky(&name));
-        found.insert(name, recorded);
-    }
-    Ok(found)
 }
 
 /// Starts the decky and waits until it answers.
@@ -107,11 +95,6 @@ pub(super) async fn stop(config: &Config, name: &str, runtime: Runtime) -> anyho
     Ok(())
 }
 
-/// What the decky called `name` says, when it answers.
-pub(super) async fn status(config: &Config, name: &str) -> Option<Status> {
-    control::status(&config.paths.decky(name)).await
-}
-
 /// Whether a process or container of this decky exists, answering or not.
 pub(super) async fn exists(config: &Config, name: &str, runtime: Runtime) -> bool {
     match runtime {
@@ -122,7 +105,10 @@ pub(super) async fn exists(config: &Config, name: &str, runtime: Runtime) -> boo
 }
 
 /// Names of the deckies that have a directory with a specification on this host.
-fn directories(config: &Config) -> io::Result<Vec<String>> {
+///
+/// # Errors
+/// When the directories cannot be read.
+pub(super) fn directories(config: &Config) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(config.paths.deckies()) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -141,12 +127,22 @@ fn directories(config: &Config) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// The runtime the decky of `dir` was started under.
-fn recorded(dir: &Path) -> Runtime {
-    fs::read(spec_path(dir))
-        .ok()
-        .and_then(|text| serde_json::from_slice::<Spec>(&text).ok())
-        .map_or(Runtime::Local, |spec| spec.wish.runtime)
+/// The runtime the decky of `dir` was started under, as its directory says; `None` when
+/// that cannot be read.
+pub(super) fn recorded(dir: &Path) -> Option<Runtime> {
+    let path = spec_path(dir);
+    let text = fs::OpenOptions::new()
+        .read(true)
+        // The decky may own its directory: no link leads out of it, nothing blocks.
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+        .open(path)
+        .and_then(|file| {
+            let mut text = Vec::new();
+            file.take(SPEC_MAX).read_to_end(&mut text)?;
+            Ok(text)
+        });
+    let spec: Spec = serde_json::from_slice(&text.ok()?).ok()?;
+    Some(spec.wish.runtime)
 }
 
 /// Makes the decky's directory, owned by `owner` (user, group), and writes its
