@@ -16,6 +16,7 @@ mod distros;
 mod doctor;
 mod follow;
 mod init;
+mod io;
 mod logs;
 mod mutator;
 mod output;
@@ -73,6 +74,8 @@ enum Command {
     Redeploy(redeploy::Args),
     /// List deckies.
     Deckies(deckies::Args),
+    /// Plant files on a running decky, look at them, have it talk to a peer.
+    Io(io::Args),
     /// List the services a decky can offer.
     Services(services::Args),
     /// List the kinds of machines a decky can be.
@@ -170,6 +173,7 @@ pub fn main() -> ExitCode {
         Command::Archetypes(args) => archetypes::run(&args),
         Command::Distros(args) => distros::run(&args),
         Command::Persona(args) => persona::run(&args, &sources),
+        Command::Io(args) => io::run(&args, &sources),
         Command::Logs(args) => logs::run(&args, &sources),
         Command::Credentials(args) => credentials::run(&args, &sources),
         Command::User(args) => user::run(&args, &sources),

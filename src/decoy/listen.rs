@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::decoy::disk::Disk;
 use crate::decoy::session::{Parts, Session, Sink};
 use crate::decoy::{self, End};
 use crate::model::{Listener, Service, Severity};
@@ -27,6 +28,8 @@ pub const OFFSET: u16 = 10_000;
 const MAX_OPEN: usize = 16_384;
 /// Most open connections per service and source address.
 const MAX_PER_SOURCE: usize = 12_288;
+/// Longest a connection may take to notice that its service ended.
+const WIND_DOWN: Duration = Duration::from_secs(2);
 /// Connections the kernel may queue.
 const BACKLOG: i32 = 1024;
 
@@ -97,7 +100,9 @@ pub struct Host {
     pub sink: Arc<Sink>,
     /// State of the service.
     pub shared: Arc<dyn Any + Send + Sync>,
-    /// Cancelled when the decky stops.
+    /// Files planted on this host.
+    pub disk: Arc<Disk>,
+    /// Cancelled when the decky or this service stops.
     pub stop: CancellationToken,
 }
 
@@ -147,9 +152,9 @@ impl Drop for Place {
     }
 }
 
-/// Accepts until the host stops; then waits for the connections to end.
-pub async fn accept(listener: TcpListener, host: Host) {
-    let tracker = TaskTracker::new();
+/// Accepts until the host stops, then gives the socket back; connections that are still
+/// ending are in `tracker`.
+pub async fn accept(listener: TcpListener, host: Host, tracker: TaskTracker) -> TcpListener {
     let places = Arc::new(Places::default());
     loop {
         let accepted = tokio::select! {
@@ -174,8 +179,7 @@ pub async fn accept(listener: TcpListener, host: Host) {
             }
         }
     }
-    tracker.close();
-    tracker.wait().await;
+    listener
 }
 
 async fn connection(stream: TcpStream, peer: SocketAddr, host: Host) {
@@ -196,6 +200,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, host: Host) {
             local,
             sink: host.sink,
             shared: host.shared,
+            disk: host.disk,
             stop: host.stop,
         },
     );
@@ -205,9 +210,17 @@ async fn connection(stream: TcpStream, peer: SocketAddr, host: Host) {
 /// Serves a session with its opening and closing events.
 pub async fn serve(service: Service, session: &mut Session) {
     session.report("connect").emit();
-    let served = AssertUnwindSafe(decoy::serve(service, session))
-        .catch_unwind()
-        .await;
+    let stop = session.stop.clone();
+    let over = async {
+        stop.cancelled().await;
+        tokio::time::sleep(WIND_DOWN).await;
+    };
+    let serving = AssertUnwindSafe(decoy::serve(service, session)).catch_unwind();
+    let served = tokio::select! {
+        biased;
+        served = serving => served,
+        () = over => Ok(Err(End::Stopped)),
+    };
     let reason = match served {
         Ok(Ok(())) => "closed",
         Ok(Err(End::Protocol(what))) => {

@@ -15,10 +15,14 @@
     clippy::arithmetic_side_effects
 )]
 pub mod artifact;
+mod care;
 pub mod control;
+pub mod disk;
 pub mod ftp;
 pub mod http;
 pub mod listen;
+mod offer;
+pub mod place;
 pub mod redis;
 pub mod run;
 pub mod session;

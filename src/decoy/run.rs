@@ -1,5 +1,6 @@
 //! `decnet decky --dir DIR`: the process that is one decky. Reads `decky.json` from its
-//! directory, binds what it can, serves until told to stop. It needs no database, no
+//! directory, binds what it can, serves until told to stop; services come, go and
+//! change meanwhile (see `offer`). It needs no database, no
 //! bus and no Docker; all it can reach is its own directory.
 
 use std::path::Path;
@@ -13,10 +14,10 @@ use std::net::IpAddr;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::decoy::control::{self, Status};
-use crate::decoy::listen::{self, Host};
+use crate::decoy::care::{self, Care};
+use crate::decoy::disk::{Disk, Style};
+use crate::decoy::offer::{Common, Offer};
 use crate::decoy::session::Sink;
-use crate::decoy::shared;
 use crate::model::{Severity, Wish};
 use crate::net::descriptor;
 use crate::persona::Persona;
@@ -44,7 +45,8 @@ pub struct Spec {
     /// Fingerprint of what a running process cannot change about itself: another one
     /// means a restart.
     pub base_hash: String,
-    /// Fingerprint of all of the above; echoed in [`Status`].
+    /// Fingerprint of all of the above; echoed in
+    /// [`Status`](crate::decoy::control::Status).
     pub config_hash: String,
 }
 
@@ -118,34 +120,29 @@ pub async fn run(dir: &Path, stop: CancellationToken) -> anyhow::Result<()> {
     let sink = Sink::open(dir, &spec.name, spec.spool_max_bytes)
         .with_context(|| format!("opening the spool in {}", dir.display()))?;
     let sink = Arc::new(sink);
-    let persona = Arc::new(spec.persona.clone());
+    let disk = Disk::open(dir, Style::of(spec.persona.family))
+        .with_context(|| format!("opening the planted files in {}", dir.display()))?;
+    let disk = Arc::new(disk);
     let tracker = TaskTracker::new();
-    let mut listeners = Vec::new();
-    for service in &spec.wish.services {
-        let (socket, row) = listen::bind(spec.ip, *service);
-        listeners.push(row);
-        let Some(socket) = socket else {
-            continue;
-        };
-        tracker.spawn(listen::accept(
-            socket,
-            Host {
-                service: *service,
-                persona: Arc::clone(&persona),
-                sink: Arc::clone(&sink),
-                shared: shared(*service, &persona),
-                stop: stop.clone(),
-            },
-        ));
-    }
+    let offer = Offer::new(Common {
+        ip: spec.ip,
+        persona: Arc::new(spec.persona.clone()),
+        sink: Arc::clone(&sink),
+        disk: Arc::clone(&disk),
+        stop: stop.clone(),
+        tracker: tracker.clone(),
+    });
+    offer.follow(&spec).await;
     sink.note("decky", "startup", Severity::Info, "");
-    let status = Status {
-        config_hash: spec.config_hash.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
-        listeners,
+    let socket = care::bind(dir).context("control socket")?;
+    let care = Care {
+        dir: dir.to_owned(),
+        spec,
+        offer,
+        disk,
+        stop: stop.clone(),
     };
-    let served = control::serve(dir, status, stop.clone()).await;
+    let served = care::serve(socket, Arc::new(care)).await;
     stop.cancel();
     tracker.close();
     if tokio::time::timeout(GRACE, tracker.wait()).await.is_err() {

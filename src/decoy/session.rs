@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::decoy::artifact::{Artifact, Keeper};
+use crate::decoy::disk::Disk;
 use crate::model::{Credential, Event, Flow, Proto, Service, Severity, Stamp};
 use crate::persona::Persona;
 use crate::syslog::{self, spool};
@@ -165,7 +166,9 @@ pub struct Session {
     pub limits: Limits,
     /// State shared by the connections of this service; see [`crate::decoy::shared`].
     pub shared: Arc<dyn Any + Send + Sync>,
-    /// Cancelled when the decky stops.
+    /// Files planted on this host.
+    pub disk: Arc<Disk>,
+    /// Cancelled when the decky or this service stops.
     pub stop: CancellationToken,
     service: Service,
     sink: Arc<Sink>,
@@ -200,7 +203,9 @@ pub struct Parts {
     pub sink: Arc<Sink>,
     /// State of the service.
     pub shared: Arc<dyn Any + Send + Sync>,
-    /// Cancelled when the decky stops.
+    /// Files planted on this host.
+    pub disk: Arc<Disk>,
+    /// Cancelled when the decky or this service stops.
     pub stop: CancellationToken,
 }
 
@@ -216,6 +221,7 @@ impl Session {
             local: parts.local,
             limits: Limits::default(),
             shared: parts.shared,
+            disk: parts.disk,
             stop: parts.stop,
             service: parts.service,
             sink: parts.sink,

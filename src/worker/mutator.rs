@@ -318,10 +318,12 @@ async fn begin(
         summary.failed += 1;
         return Ok(());
     };
-    let new_wish = Wish {
-        services: step.applied_to(&decky.wish.services),
-        ..decky.wish.clone()
-    };
+    let mut new_wish = decky.wish.clone();
+    new_wish.services = step.applied_to(&decky.wish.services);
+    if step != Step::Update {
+        // So that the same deploy once more undoes nothing.
+        new_wish.deployed.get_or_insert(decky.wish.services.clone());
+    }
     let new_persona = match step {
         Step::Update => updated(&row.persona, now, &mut rng),
         _ => row.persona.clone(),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use decnet::decoy::disk::{Disk, Style};
 use decnet::decoy::session::{Parts, Session, Sink};
 use decnet::decoy::{self, listen};
 use decnet::model::{Event, Service};
@@ -103,6 +104,7 @@ async fn replay(
     let sink = Arc::new(Sink::open(dir.path(), "decky-01", 1 << 30).unwrap());
     let persona = Arc::new(transcript.persona.clone());
     let shared = decoy::shared(service, &persona);
+    let disk = Arc::new(Disk::open(dir.path(), Style::Posix).unwrap());
     let mut client = Client {
         open: BTreeMap::new(),
         servers: JoinSet::new(),
@@ -115,6 +117,7 @@ async fn replay(
                 local: format!("192.0.2.10:{}", service.port()).parse().unwrap(),
                 sink: Arc::clone(&sink),
                 shared: Arc::clone(&shared),
+                disk: Arc::clone(&disk),
                 stop: CancellationToken::new(),
             };
             (Session::new(Box::new(far), parts), near)

@@ -3,10 +3,8 @@
 //! removes. A decky outlives whoever started it: the next one finds it by its directory
 //! (or its container's labels) and adopts it.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io;
-use std::io::Read;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
@@ -50,25 +48,6 @@ pub(super) fn spec(row: &DeckyRow, config: &Config) -> Spec {
         row.persona.clone(),
         config.spool_max_bytes,
     )
-}
-
-/// Deckies that left something on this host, running or not, with the runtime they were
-/// started under.
-///
-/// # Errors
-/// When the directories cannot be read.
-pub(super) async fn present(config: &Config) -> anyhow::Result<BTreeMap<String, Runtime>> {
-    // Whoever wants a decky of an engine that does not answer is told by its start; the
-    // other runtimes' deckies are cared for meanwhile.
-    let mut found = docker::present(config).await.unwrap_or_else(|error| {
-        tracing::warn!("deckies in containers cannot be seen: {error:#}");
-        BTreeMap::new()
-    });
-    for name in directories(config)? {
-        let recorded = recorded(&config.paths.decky(&name));
-        found.insert(name, recorded);
-    }
-    Ok(found)
 }
 
 /// Starts the decky and waits until it answers.
@@ -126,11 +105,6 @@ pub(super) async fn stop(config: &Config, name: &str, runtime: Runtime) -> anyho
     Ok(())
 }
 
-/// What the decky called `name` says, when it answers.
-pub(super) async fn status(config: &Config, name: &str) -> Option<Status> {
-    control::status(&config.paths.decky(name)).await
-}
-
 /// Whether a process or container of this decky exists, answering or not.
 pub(super) async fn exists(config: &Config, name: &str, runtime: Runtime) -> bool {
     match runtime {
@@ -141,7 +115,10 @@ pub(super) async fn exists(config: &Config, name: &str, runtime: Runtime) -> boo
 }
 
 /// Names of the deckies that have a directory with a specification on this host.
-fn directories(config: &Config) -> io::Result<Vec<String>> {
+///
+/// # Errors
+/// When the directories cannot be read.
+pub(super) fn directories(config: &Config) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(config.paths.deckies()) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -160,12 +137,12 @@ fn directories(config: &Config) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// The runtime the decky of `dir` was started under.
-fn recorded(dir: &Path) -> Runtime {
-    read_small(&spec_path(dir))
-        .ok()
-        .and_then(|text| serde_json::from_slice::<Spec>(&text).ok())
-        .map_or(Runtime::Local, |spec| spec.wish.runtime)
+/// The runtime the decky of `dir` was started under, as its directory says; `None` when
+/// that cannot be read.
+pub(super) fn recorded(dir: &Path) -> Option<Runtime> {
+    let text = read_small(&spec_path(dir)).ok()?;
+    let spec: Spec = serde_json::from_slice(&text).ok()?;
+    Some(spec.wish.runtime)
 }
 
 /// Makes the decky's directory, owned by `owner` (user, group), and writes its
@@ -257,7 +234,7 @@ pub(super) async fn claim(config: &Config, spec: &Spec) -> anyhow::Result<()> {
     if uplink::own_addresses().await?.contains(&spec.ip) {
         anyhow::bail!("address {} is this host's own; {other}", spec.ip);
     }
-    if status(config, &spec.name).await.is_some() {
+    if control::look(&config.paths.decky(&spec.name)).await.is_ok() {
         return Ok(());
     }
     let addresses: [IpAddr; 1] = [spec.ip];
