@@ -4,6 +4,7 @@
 //! Exit codes: 0 done; 1 failed; 2 wrong usage; 69 another copy runs; 78 bad
 //! configuration.
 
+mod artifacts;
 mod bus;
 mod completions;
 mod config;
@@ -71,6 +72,8 @@ enum Command {
     Logs(logs::Args),
     /// Show captured credentials.
     Credentials(credentials::Args),
+    /// Files attackers left: list, show, export.
+    Artifacts(artifacts::Args),
     /// Accounts of the API: list, reset a password.
     User(user::Args),
     /// Show settings and where they come from.
@@ -151,6 +154,7 @@ pub fn main() -> ExitCode {
         Command::Services(args) => deploy::services(&args),
         Command::Logs(args) => logs::run(&args, &sources),
         Command::Credentials(args) => credentials::run(&args, &sources),
+        Command::Artifacts(args) => artifacts::run(&args, &sources),
         Command::User(args) => user::run(&args, &sources),
         Command::Config(args) => config::run(&args, &sources),
         Command::Bus(args) => bus::run(&args, &sources),

@@ -1,6 +1,8 @@
 //! The Docker engine, reached through its socket. So far only the question whether it
 //! is there: `decnet doctor` asks.
 
+pub mod logs;
+
 use bollard::Docker;
 
 /// The engine's usual socket.
