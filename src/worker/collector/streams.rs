@@ -178,28 +178,53 @@ struct Assembly {
     line: Vec<u8>,
     /// Where the line began.
     began: At,
+    /// The frame that ended the last line.
+    last: Vec<u8>,
 }
 
+/// A line, where it began, and where its last frame was.
+type Line = (At, Vec<u8>, At);
+
 impl Assembly {
-    /// Takes a frame in; the whole line when this ends one: place of its beginning, its
-    /// bytes, place of its end.
-    fn take(&mut self, frame: &Frame) -> Option<(At, Vec<u8>, At)> {
-        if frame.stamp == self.at.stamp {
-            self.at.taken = self.at.taken.saturating_add(1);
-        } else {
-            self.at = At {
-                stamp: frame.stamp,
-                taken: 1,
-            };
+    /// Takes a frame in; the lines that are whole now.
+    fn take(&mut self, frame: &Frame) -> Vec<Line> {
+        let same = frame.stamp == self.at.stamp;
+        // An engine that turns to its next file tells the last line of the old one again:
+        // the same bytes at the same nanosecond, right behind each other.
+        if self.line.is_empty() && same && frame.text == self.last {
+            return Vec::new();
         }
+        // The parts of a long line share a stamp; what a program left unfinished when it
+        // ended is a line too.
+        let mut whole = Vec::new();
+        if !same {
+            whole.extend(self.finish());
+        }
+        self.at = At {
+            stamp: frame.stamp,
+            taken: if same {
+                self.at.taken.saturating_add(1)
+            } else {
+                1
+            },
+        };
         if self.line.is_empty() {
             self.began = self.at;
         }
-        let ends = frame.text.last() == Some(&b'\n');
         let room = EVENT_MAX.saturating_sub(self.line.len());
         let part = frame.text.get(..frame.text.len().min(room));
         self.line.extend_from_slice(part.unwrap_or_default());
-        ends.then(|| (self.began, std::mem::take(&mut self.line), self.at))
+        if frame.text.last() == Some(&b'\n') {
+            self.last.clone_from(&frame.text);
+            whole.extend(self.finish());
+        }
+        whole
+    }
+
+    /// What there is of a line.
+    fn finish(&mut self) -> Option<Line> {
+        let line = std::mem::take(&mut self.line);
+        (!line.is_empty()).then_some((self.began, line, self.at))
     }
 }
 
@@ -234,19 +259,32 @@ impl Follower {
     fn take(&mut self, frame: &Frame) -> io::Result<()> {
         let [stdout, stderr] = &mut self.parts;
         let parts = if frame.stderr { stderr } else { stdout };
-        let Some((began, line, end)) = parts.take(frame) else {
-            return Ok(());
-        };
-        let done = self.place.of(frame.stderr);
+        for line in parts.take(frame) {
+            self.put(frame.stderr, line)?;
+        }
+        Ok(())
+    }
+
+    /// The program ended: what it left unfinished will not be continued.
+    fn finish(&mut self) -> io::Result<()> {
+        for (stderr, at) in [(false, 0), (true, 1)] {
+            let line = self.parts.get_mut(at).and_then(Assembly::finish);
+            line.map_or(Ok(()), |line| self.put(stderr, line))?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, stderr: bool, (began, line, end): Line) -> io::Result<()> {
+        let done = self.place.of(stderr);
         if end <= *done {
             return Ok(());
         }
-        let event = self.event(frame.stderr, began, end, &line);
+        let event = self.event(stderr, began, end, &line);
         let dropped = self.writer.append(&syslog::write(&event))?;
         if dropped > 0 {
             self.writer.append(&syslog::write(&self.dropped(dropped)))?;
         }
-        *self.place.of(frame.stderr) = end;
+        *self.place.of(stderr) = end;
         let (segment, offset) = self.writer.position();
         let rolled = segment != self.place.segment;
         (self.place.segment, self.place.offset) = (segment, offset);
@@ -330,7 +368,7 @@ async fn follow(
     max_bytes: u64,
     stop: CancellationToken,
 ) -> Result<(), String> {
-    let id = container.id.clone();
+    let (id, ended) = (container.id.clone(), !container.running);
     let spool = |e: io::Error| format!("the spool: {e}");
     let mut follower = Follower::open(&root, container, max_bytes).map_err(spool)?;
     let mut frames = std::pin::pin!(logs.follow(&id, follower.place.since()));
@@ -340,6 +378,10 @@ async fn follow(
         tokio::select! {
             () = stop.cancelled() => break,
             frame = frames.next() => match frame {
+                None if ended => {
+                    follower.finish().map_err(spool)?;
+                    break;
+                }
                 None => break,
                 Some(frame) => {
                     follower.take(&frame?).map_err(spool)?;
@@ -471,5 +513,100 @@ impl Streams {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(stamp: i64, text: &str) -> Frame {
+        Frame {
+            stderr: false,
+            stamp,
+            text: text.into(),
+        }
+    }
+
+    fn container() -> Container {
+        Container {
+            id: "c".repeat(64),
+            decky: "d".into(),
+            service: "s".into(),
+            running: true,
+        }
+    }
+
+    fn lines(root: &Path) -> Vec<(String, String)> {
+        let dir = root.join("c".repeat(64));
+        let mut found = Vec::new();
+        for number in spool::segments(&dir).unwrap() {
+            let text = fs::read_to_string(spool::segment_path(&dir, number)).unwrap();
+            for line in text.lines() {
+                let event = syslog::parse(line).unwrap();
+                found.push((event.eid.clone(), event.field("line").unwrap().to_owned()));
+            }
+        }
+        found
+    }
+
+    /// The engine's log: lines that share a stamp, long ones in parts, one told twice,
+    /// one without its end, and a program that began again.
+    fn output() -> Vec<Frame> {
+        vec![
+            frame(1, "one\n"),
+            frame(2, "two\n"),
+            frame(2, "three\n"),
+            frame(2, "three\n"),
+            frame(3, "lo"),
+            frame(3, "ng\n"),
+            frame(4, "cut"),
+            frame(5, "again\n"),
+            frame(5, "\n"),
+        ]
+    }
+
+    const LINES: [&str; 7] = ["one", "two", "three", "long", "cut", "again", ""];
+
+    #[test]
+    fn interrupted_after_any_frame_every_line_comes_once_under_the_same_id() {
+        let reference = tempfile::tempdir().unwrap();
+        let mut follower = Follower::open(reference.path(), container(), 1 << 20).unwrap();
+        output().iter().for_each(|f| follower.take(f).unwrap());
+        let expected = lines(reference.path());
+        let texts: Vec<_> = expected.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(texts, LINES);
+        for (cut, saved) in (0..=output().len()).flat_map(|n| [(n, false), (n, true)]) {
+            let dir = tempfile::tempdir().unwrap();
+            let mut follower = Follower::open(dir.path(), container(), 1 << 20).unwrap();
+            output()
+                .iter()
+                .take(cut)
+                .for_each(|f| follower.take(f).unwrap());
+            if saved {
+                follower.save().unwrap();
+            }
+            drop(follower);
+            recover(dir.path()).unwrap();
+            let mut follower = Follower::open(dir.path(), container(), 1 << 20).unwrap();
+            output().iter().for_each(|f| follower.take(f).unwrap());
+            assert_eq!(lines(dir.path()), expected, "cut after {cut} frames");
+        }
+    }
+
+    #[test]
+    fn an_unfinished_line_is_kept_when_the_program_ended_and_not_told_again() {
+        let dir = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let mut follower = Follower::open(dir.path(), container(), 1 << 20).unwrap();
+            follower.take(&frame(1, "cut")).unwrap();
+            follower.finish().unwrap();
+        }
+        let mut follower = Follower::open(dir.path(), container(), 1 << 20).unwrap();
+        follower.take(&frame(1, "cut")).unwrap();
+        follower.take(&frame(2, "again\n")).unwrap();
+        let found = lines(dir.path());
+        let texts: Vec<_> = found.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(texts, ["cut", "again"]);
     }
 }
