@@ -82,7 +82,8 @@ test-clients: ## real client programs and real servers against the decoys
 
 test-docker: ## deckies in containers of a real engine on a LAN of namespaces; needs root
 	@if [ "$$(id -u)" -ne 0 ]; then echo 'skipped: the docker suite needs root'; exit 0; fi; \
-	$(CARGO) test --locked --test docker -- --ignored --test-threads=2 --nocapture
+	$(CARGO) test --locked --test docker -- --ignored --test-threads=2 --nocapture && \
+	$(CARGO) test --locked --test docker-logs -- --ignored --nocapture
 
 test-system: ## packages under real systemd in a container root; needs root
 	@if [ "$$(id -u)" -ne 0 ]; then echo 'skipped: the system suite needs root'; exit 0; fi; \

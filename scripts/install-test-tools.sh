@@ -16,7 +16,7 @@ debootstrap:debootstrap systemd-nspawn:systemd-container nsenter:util-linux ss:i
 lintian:lintian rpmlint:rpmlint rpm:rpm rpmbuild:rpm dnf:dnf createrepo_c:createrepo-c
 shellcheck:shellcheck logrotate:logrotate pkaction:polkitd systemd-analyze:systemd
 redis-server:redis-server nginx:nginx apache2:apache2 proftpd:proftpd-core
-php-fpm8.2:php8.2-fpm dockerd:docker.io"
+php-fpm8.2:php8.2-fpm busybox:busybox-static dockerd:docker.io"
 
 missing=
 for tool in $tools; do

@@ -5,6 +5,7 @@
 //! configuration.
 
 mod archetypes;
+mod artifacts;
 mod bus;
 mod completions;
 mod config;
@@ -88,6 +89,8 @@ enum Command {
     Logs(logs::Args),
     /// Show captured credentials.
     Credentials(credentials::Args),
+    /// Files attackers left: list, show, export.
+    Artifacts(artifacts::Args),
     /// Accounts of the API: list, reset a password.
     User(user::Args),
     /// Show settings and where they come from.
@@ -176,6 +179,7 @@ pub fn main() -> ExitCode {
         Command::Io(args) => io::run(&args, &sources),
         Command::Logs(args) => logs::run(&args, &sources),
         Command::Credentials(args) => credentials::run(&args, &sources),
+        Command::Artifacts(args) => artifacts::run(&args, &sources),
         Command::User(args) => user::run(&args, &sources),
         Command::Config(args) => config::run(&args, &sources),
         Command::Bus(args) => bus::run(&args, &sources),

@@ -172,6 +172,12 @@ pub const KEYS: &[Key] = &[
         "Longest time an event waits for its batch, in milliseconds.",
     ),
     key(
+        "DECNET_COLLECTOR_MAX_EVENTS_PER_SEC",
+        Some(("collector", "max_events_per_sec")),
+        "20000",
+        "Events per second taken from one decky for long; beyond it events are shed and counted, those with credentials last. 0 is no limit.",
+    ),
+    key(
         "DECNET_RECONCILE_INTERVAL_SEC",
         Some(("reconciler", "interval_sec")),
         "30",

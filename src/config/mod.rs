@@ -144,6 +144,8 @@ pub struct Config {
     pub batch_size: usize,
     /// Ingester: longest wait for a batch to fill.
     pub batch_max_wait: Duration,
+    /// Collector: events per second taken from one decky for long; 0 is no limit.
+    pub collector_max_events: u64,
     /// Reconciler: period of unprompted passes.
     pub reconcile_interval: Duration,
     /// Addresses for local deckies.
@@ -250,6 +252,8 @@ impl Config {
             read.complain("DECNET_LOCAL_SUBNET", "must lie in 127.0.0.0/8");
         }
         let spool = read.bounded("DECNET_SPOOL_MAX_MIB", 1, 1_048_576, 256);
+        let collector_max_events =
+            read.bounded("DECNET_COLLECTOR_MAX_EVENTS_PER_SEC", 0, 10_000_000, 20_000);
         let artifacts_max = read.bounded("DECNET_ARTIFACTS_MAX_MIB", 1, 1 << 30, 10_240);
         let uid_base = read.bounded("DECNET_UID_BASE", 65_536, 0x7fff_0000, 0x7000_0000);
         let docker_socket = read.path("DECNET_DOCKER_SOCKET");
@@ -285,6 +289,7 @@ impl Config {
             api,
             batch_size: usize::try_from(batch_size).unwrap_or(3000),
             batch_max_wait: Duration::from_millis(batch_wait),
+            collector_max_events,
             reconcile_interval: Duration::from_secs(reconcile),
             local_subnet,
             spool_max_bytes: spool * 1024 * 1024,

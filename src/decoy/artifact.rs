@@ -2,11 +2,13 @@
 //! where the collector moves them into the store. Capped per file and in total; what
 //! does not fit is described but not kept.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nix::sys::stat::{Mode, umask};
 use sha2::{Digest, Sha256};
 
 use crate::net::file;
@@ -41,7 +43,7 @@ impl Keeper {
     /// When the directory cannot be made or read.
     pub fn open(dir: &Path) -> io::Result<Self> {
         let dir = dir.join("artifacts");
-        fs::create_dir_all(&dir)?;
+        make_dir(&dir)?;
         let mut waiting = 0u64;
         for entry in fs::read_dir(&dir)? {
             waiting = waiting.saturating_add(entry?.metadata()?.len());
@@ -93,6 +95,16 @@ impl Keeper {
             }
         }
     }
+}
+
+/// Whoever has the group of the decky's directory empties this one too. Not by changing
+/// the mode afterwards: that would take the inherited group away from what is put in by
+/// a process that is not in it.
+fn make_dir(dir: &Path) -> io::Result<()> {
+    let before = umask(Mode::S_IRWXO);
+    let made = DirBuilder::new().recursive(true).mode(0o770).create(dir);
+    umask(before);
+    made
 }
 
 fn held(dir: &Path) -> u64 {

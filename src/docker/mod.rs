@@ -7,6 +7,7 @@ pub mod custom;
 pub mod engine;
 pub mod failure;
 pub mod image;
+pub mod logs;
 pub mod network;
 
 pub use engine::Engine;

@@ -119,7 +119,7 @@ pub const WORKERS: &[Worker] = &[
         summary: "Moves what deckies saw into decnet.log and decnet.json",
         role: Role::Both,
         in_target: true,
-        needs: &[Need::State],
+        needs: &[Need::State, Need::Docker],
         shape: Shape::Stream,
         threads: 1,
         topics_in: &["fleet.changed"],

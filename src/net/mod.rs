@@ -3,4 +3,5 @@
 pub mod descriptor;
 pub mod file;
 pub mod lock;
+pub mod store;
 pub mod tail;

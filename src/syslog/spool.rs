@@ -14,6 +14,10 @@ use std::sync::{Mutex, PoisonError};
 /// A segment is closed at this size.
 const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 
+/// Most directory entries looked at: whoever fills a spool with other files hides only
+/// its own events.
+const MAX_ENTRIES: usize = 16 * 1024;
+
 /// Path of segment `number` in `dir`.
 #[must_use]
 pub fn segment_path(dir: &Path, number: u64) -> PathBuf {
@@ -31,17 +35,19 @@ pub fn segments(dir: &Path) -> io::Result<Vec<u64>> {
         Err(error) => return Err(error),
     };
     let mut numbers = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name();
-        let number = name
-            .to_str()
-            .and_then(|n| n.strip_prefix("events."))
-            .and_then(|n| n.strip_suffix(".spool"))
-            .and_then(|n| n.parse::<u64>().ok());
-        numbers.extend(number);
+    for entry in entries.take(MAX_ENTRIES) {
+        numbers.extend(entry?.file_name().to_str().and_then(number));
     }
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// The number in a segment's name, which has one spelling only.
+fn number(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("events.")?.strip_suffix(".spool")?;
+    let plain = digits.bytes().all(|b| b.is_ascii_digit());
+    let padded = digits.len() == 10 || (digits.len() > 10 && !digits.starts_with('0'));
+    (plain && padded).then(|| digits.parse().ok()).flatten()
 }
 
 /// The decky's end.
@@ -66,7 +72,9 @@ impl Writer {
     /// # Errors
     /// When the directory cannot be read or the segment not created.
     pub fn open(dir: &Path, max_bytes: u64) -> io::Result<Self> {
-        let number = segments(dir)?.last().map_or(1, |last| last + 1);
+        let number = segments(dir)?
+            .last()
+            .map_or(1, |last| last.saturating_add(1));
         Ok(Self {
             dir: dir.to_owned(),
             max_bytes,
@@ -90,9 +98,15 @@ impl Writer {
         if segment.bytes < SEGMENT_BYTES.min(self.max_bytes / 2) {
             return Ok(0);
         }
-        let number = segment.number + 1;
+        let number = segment.number.saturating_add(1);
         *segment = Segment::create(&self.dir, number)?;
         self.drop_oldest(number)
+    }
+
+    /// The current segment and its size.
+    pub fn position(&self) -> (u64, u64) {
+        let segment = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        (segment.number, segment.bytes)
     }
 
     fn drop_oldest(&self, current: u64) -> io::Result<u64> {
@@ -151,6 +165,21 @@ mod tests {
             .unwrap();
         assert_eq!(segments(dir.path()).unwrap(), vec![1, 2]);
         assert_eq!(fs::read(segment_path(dir.path(), 2)).unwrap(), b"b\n");
+    }
+
+    #[test]
+    fn only_the_exact_name_is_a_segment() {
+        for (name, found) in [
+            ("events.0000000007.spool", Some(7)),
+            ("events.12345678901.spool", Some(12_345_678_901)),
+            ("events.7.spool", None),
+            ("events.+000000007.spool", None),
+            ("events.00000000007.spool", None),
+            ("events.0000000007.spool\n", None),
+            ("events.99999999999999999999999.spool", None),
+        ] {
+            assert_eq!(number(name), found, "{name}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::db::decky::DeckyRow;
 use crate::db::mutation::{Attempt, Mutation, Trial};
 use crate::fleet::difference::slugs;
 use crate::fleet::mutation::{Host, Step, next};
-use crate::model::{DeckyState, Event, Service, Severity, Stamp, Wish, topic};
+use crate::model::{DeckyState, Event, Service, Severity, Stamp, topic};
 use crate::net::file;
 use crate::persona::{Persona, archetype};
 use crate::syslog::{self, spool};

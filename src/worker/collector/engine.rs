@@ -8,8 +8,7 @@
 //! the files ahead, the cursors go back to the latest moment up to which the files are
 //! still complete; what the files hold beyond it is skipped while it is read again.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -17,46 +16,33 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use crate::capture::rate::Bucket;
 use crate::capture::rotation::Writer;
-use crate::capture::seen::Seen;
 use crate::config::Config;
-use crate::model::Event;
-use crate::syslog;
-use crate::worker::collector::artifact;
+use crate::model::Stamp;
+use crate::net::store::Store;
+use crate::worker::collector::intake::{Intake, Pending, Replay};
 use crate::worker::collector::sink::Sink;
-use crate::worker::collector::source::Source;
-use crate::worker::collector::state::{Cursor, Moment, State};
+use crate::worker::collector::source::{CHUNK, Pace, Piece, Source};
+use crate::worker::collector::state::{Change, Cursor, Memory, Moment, State};
+use crate::worker::collector::streams;
+use crate::worker::collector::watch::{Changes, Watch};
 
-/// Most bytes read in one turn, over all sources; bounds memory.
+/// Bytes read in one turn, shared by all sources that have something.
 const TURN_BYTES: usize = 1024 * 1024;
+/// Smallest share; with very many busy sources a turn is longer.
+const SHARE_MIN: usize = 16 * 1024;
+/// Most bytes read in one turn; bounds memory.
+const TURN_MAX: usize = 8 * 1024 * 1024;
 /// Least time between two remembered moments; logrotate's copy and truncation lie closer
-/// together than [`MOMENTS`] of them.
+/// together than those that are remembered.
 const MOMENT: Duration = Duration::from_secs(2);
-/// Moments remembered.
-const MOMENTS: usize = 6;
-/// Longest event id accepted.
-const EID_MAX: usize = 64;
-
-/// Events already in the files that will be read once more.
-#[derive(Debug)]
-struct Replay {
-    log: Seen,
-    json: Seen,
-    /// What the memory must go on saying until the replay is over.
-    from: Moment,
-}
-
-/// Lines on their way into the two files.
-#[derive(Debug, Default)]
-struct Pending {
-    log: Vec<u8>,
-    log_done: usize,
-    json: Vec<u8>,
-    json_done: usize,
-    events: u64,
-    read: usize,
-    more: bool,
-}
+/// How often what was shed from one source is reported, microseconds.
+const SHED_EVERY: i64 = 1_000_000;
+/// Shortest event line: a spool holds at most so many of its bytes' worth.
+const LINE_MIN: u64 = 128;
+/// Before the name of a stream among the sources; no decky's name begins with it.
+pub(super) const STREAM: char = '~';
 
 /// What a turn did.
 #[derive(Debug, Default)]
@@ -73,23 +59,39 @@ pub(super) struct Turn {
 #[derive(Debug)]
 pub(super) struct Engine {
     deckies: PathBuf,
-    artifacts: PathBuf,
-    memory: PathBuf,
+    streams: PathBuf,
+    store: Store,
+    memory: Memory,
     most_kept: u64,
+    rate: u64,
+    burst: u64,
     log: Sink,
     json: Sink,
-    /// Cursors of deckies not seen since the start.
+    /// Cursors of spools not seen since the start.
     known: BTreeMap<String, Cursor>,
     sources: BTreeMap<String, Source>,
-    turns: usize,
+    /// Tells which spools grew; without it all are looked at.
+    watch: Option<Watch>,
+    /// Sources that may have something to read.
+    hot: BTreeSet<String>,
+    /// Sources read since the memory was written.
+    moved: BTreeSet<String>,
+    /// Sources with events shed and not reported.
+    shedding: BTreeSet<String>,
+    /// The source the next turn begins with.
+    resume: String,
     pending: Option<Pending>,
     replay: Option<Replay>,
-    /// Earlier moments, oldest first.
-    history: Vec<Moment>,
-    remembered: Instant,
     /// What was saved last.
-    saved: Option<Moment>,
+    state: State,
+    remembered: Instant,
+    /// The present moment is one to go back to.
+    keep: bool,
     damaged: u64,
+    /// Events shed, by decky.
+    shed: BTreeMap<String, u64>,
+    /// Spools that cannot be read, and why.
+    refused: BTreeMap<String, String>,
     buffer: Vec<u8>,
 }
 
@@ -99,31 +101,51 @@ impl Engine {
         let open = |path: &std::path::Path| {
             Sink::open(path).with_context(|| format!("opening {}", path.display()))
         };
-        let memory = config.paths.state.join("collector.json");
         fs::create_dir_all(&config.paths.state)
             .with_context(|| format!("creating {}", config.paths.state.display()))?;
+        let rate = config.collector_max_events;
+        let memory = Memory::new(config.paths.state.join("collector.json"));
+        let state = memory.load();
         let mut engine = Self {
             deckies: config.paths.deckies(),
-            artifacts: config.paths.artifacts.clone(),
+            streams: streams::root(config),
+            store: Store::new(config.paths.artifacts.clone(), config.artifacts_max_bytes),
             memory,
             most_kept: config.spool_max_bytes / 4,
+            rate,
+            // What a full spool can hold is a backlog, not a flood.
+            burst: rate.max(config.spool_max_bytes / LINE_MIN),
             log: open(&config.paths.event_log)?,
             json: open(&config.paths.event_json())?,
             known: BTreeMap::new(),
             sources: BTreeMap::new(),
-            turns: 0,
+            watch: None,
+            hot: BTreeSet::new(),
+            moved: BTreeSet::new(),
+            shedding: BTreeSet::new(),
+            resume: String::new(),
             pending: None,
             replay: None,
-            history: Vec::new(),
+            state,
             remembered: Instant::now(),
-            saved: None,
+            keep: false,
             damaged: 0,
+            shed: BTreeMap::new(),
+            refused: BTreeMap::new(),
             buffer: Vec::new(),
         };
-        let state = State::load(&engine.memory).unwrap_or_default();
-        engine.history = state.history;
-        engine.go_back(state.now)?;
+        let now = engine.state.now.clone();
+        engine.go_back(now)?;
         Ok(engine)
+    }
+
+    /// From now on only what `watch` tells is looked at.
+    pub(super) fn watch_with(&mut self, watch: Watch) -> anyhow::Result<()> {
+        self.watch = Some(watch);
+        self.note(Changes {
+            all: true,
+            ..Changes::default()
+        })
     }
 
     /// Goes on from `now`, or from the latest earlier moment up to which both files are
@@ -139,11 +161,10 @@ impl Engine {
                 (m.log.bytes == 0 || self.log.covers(&m.log))
                     && (m.json.bytes == 0 || self.json.covers(&m.json))
             };
-            let found = (self.history.iter().rposition(complete))
-                .or_else(|| self.history.iter().rposition(begun));
-            found
-                .and_then(|at| self.history.get(at).cloned())
-                .unwrap_or(now)
+            let history = &self.state.history;
+            let found =
+                (history.iter().rposition(complete)).or_else(|| history.iter().rposition(begun));
+            found.and_then(|at| history.get(at).cloned()).unwrap_or(now)
         };
         self.pending = None;
         let replay = Replay {
@@ -170,19 +191,13 @@ impl Engine {
             self.replay = None;
             self.remember();
         }
-        self.save()
+        self.save_all()
     }
 
-    /// Keeps the present moment as one to go back to.
+    /// Keeps the present moment as one to go back to, with the next saving.
     fn remember(&mut self) {
         self.remembered = Instant::now();
-        let now = self.now();
-        if self.history.last() != Some(&now) {
-            self.history.push(now);
-        }
-        while self.history.len() > MOMENTS {
-            self.history.remove(0);
-        }
+        self.keep = true;
     }
 
     fn now(&self) -> Moment {
@@ -195,104 +210,171 @@ impl Engine {
         }
     }
 
-    /// Takes up new deckies, lets go of vanished ones, deletes segments nobody needs.
-    pub(super) fn scan(&mut self) -> anyhow::Result<()> {
-        let found = self.discover();
-        self.sweep().and(found)
+    /// Looks whether the directories of spools appeared: what cannot be watched before.
+    pub(super) fn roots(&mut self) -> anyhow::Result<()> {
+        let fresh = self.watch.as_ref().is_some_and(|watch| {
+            [&self.deckies, &self.streams]
+                .iter()
+                .any(|root| watch.root(root))
+        });
+        if fresh { self.discover() } else { Ok(()) }
     }
 
-    fn discover(&mut self) -> anyhow::Result<()> {
-        let mut present = Vec::new();
-        let mut trouble = Ok(());
-        match fs::read_dir(&self.deckies) {
-            Ok(entries) => {
-                for entry in entries {
-                    let entry = entry?;
-                    if entry.file_type()?.is_dir() {
-                        present.push(entry.file_name());
-                    }
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(error).with_context(|| format!("reading {}", self.deckies.display()));
+    /// Takes up what the watch saw.
+    pub(super) fn note(&mut self, changes: Changes) -> anyhow::Result<()> {
+        if changes.all {
+            return self.discover();
+        }
+        for key in &changes.entries {
+            if let Some(source) = self.sources.get_mut(key)
+                && let Err(error) = source.look()
+            {
+                self.refuse(key, &error);
             }
         }
-        self.sources
-            .retain(|name, _| present.contains(&OsString::from(name)));
-        for name in present.iter().filter_map(|n| n.to_str()) {
-            // One decky's trouble is its own: the others are looked at all the same.
-            if let Err(error) = self.scan_one(name) {
-                trouble = Err(error).with_context(|| format!("reading the spool of {name}"));
-            }
-        }
-        trouble
-    }
-
-    fn scan_one(&mut self, name: &str) -> io::Result<()> {
-        if let Some(source) = self.sources.get_mut(name) {
-            return source.look();
-        }
-        let known = self.known.get(name).cloned();
-        let source = Source::open(self.deckies.join(name), known)?;
-        self.known.remove(name);
-        self.sources.insert(name.to_owned(), source);
+        self.hot.extend(changes.grown);
+        self.hot.extend(changes.entries);
         Ok(())
     }
 
-    fn sweep(&mut self) -> anyhow::Result<()> {
+    /// Looks at everything, watched or not: takes up new spools, lets go of vanished ones.
+    pub(super) fn discover(&mut self) -> anyhow::Result<()> {
+        let mut present: BTreeMap<String, PathBuf> = BTreeMap::new();
+        for (prefix, root) in [(None, &self.deckies), (Some(STREAM), &self.streams)] {
+            if let Some(watch) = &self.watch {
+                watch.root(root);
+            }
+            let entries = match fs::read_dir(root) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    return Err(error).with_context(|| format!("reading {}", root.display()));
+                }
+            };
+            for entry in entries {
+                let entry = entry?;
+                let Ok(name) = entry.file_name().into_string() else {
+                    continue;
+                };
+                if entry.file_type()?.is_dir() {
+                    let key = prefix.into_iter().chain(name.chars()).collect();
+                    present.insert(key, entry.path());
+                }
+            }
+        }
+        self.sources.retain(|key, _| present.contains_key(key));
+        self.refused.retain(|key, _| present.contains_key(key));
+        for (key, dir) in present {
+            // One decky's trouble is its own: the others are looked at all the same.
+            if let Err(error) = self.look_at(&key, dir) {
+                self.refuse(&key, &error);
+            }
+        }
+        self.hot = self.sources.keys().cloned().collect();
+        Ok(())
+    }
+
+    fn look_at(&mut self, key: &str, dir: PathBuf) -> io::Result<()> {
+        if let Some(watch) = &self.watch {
+            // Before looking: what comes later is told.
+            if let Err(error) = watch.spool(&dir, key) {
+                self.refuse(key, &io::Error::from(error));
+            }
+        }
+        if let Some(source) = self.sources.get_mut(key) {
+            return source.look();
+        }
+        let known = self.known.get(key).cloned();
+        let now = Stamp::now();
+        let pace = Pace {
+            events: Bucket::new(self.rate, self.burst, now),
+            credentials: Bucket::new(self.rate, self.burst, now),
+        };
+        let source = Source::open(dir, key.trim_start_matches(STREAM), known, pace)?;
+        if source.at.shed.count > 0 {
+            self.shedding.insert(key.to_owned());
+        }
+        self.known.remove(key);
+        self.moved.insert(key.to_owned());
+        self.sources.insert(key.to_owned(), source);
+        Ok(())
+    }
+
+    /// A spool that cannot be read is said once and does not hold up anybody.
+    fn refuse(&mut self, key: &str, error: &io::Error) {
+        let why = error.to_string();
+        if self.refused.get(key) != Some(&why) {
+            tracing::warn!("the spool of {key} cannot be read: {why}");
+            self.refused.insert(key.to_owned(), why);
+        }
+    }
+
+    /// Deletes segments nobody needs.
+    pub(super) fn sweep(&mut self) -> anyhow::Result<()> {
         // Until these are written, the memory does not tell what is needed.
         if self.replay.is_some() || self.pending.is_some() {
             return Ok(());
         }
-        if self.history.len() > 1 && self.remembered.elapsed() > MOMENT * 8 {
+        if self.state.history.len() > 1 && self.remembered.elapsed() > MOMENT * 8 {
             // Long quiet: nothing before this moment can get lost any more.
-            self.history.clear();
-            self.remember();
-            self.save()?;
+            self.forget_moments()?;
         }
-        let floors: BTreeMap<String, u64> = self
-            .sources
-            .keys()
-            .map(|name| (name.clone(), self.floor(name)))
-            .collect();
-        let floor = |name: &String| floors.get(name).copied().unwrap_or(0);
         let kept = self.most_kept;
-        if !(self.sources.iter()).any(|(n, s)| s.has_litter(floor(n), kept)) {
+        let litter: Vec<(String, u64)> = (self.sources.iter())
+            .filter(|(_, source)| source.keeps_litter())
+            .map(|(key, source)| (key, source, self.floor(key)))
+            .filter(|(_, source, floor)| source.has_litter(*floor, kept))
+            .map(|(key, _, floor)| (key.clone(), floor))
+            .collect();
+        if litter.is_empty() {
             return Ok(());
         }
         // Only what the disk holds may go from the spool.
         self.log.sync()?;
         self.json.sync()?;
-        let mut trouble = Ok(());
-        for (name, source) in &mut self.sources {
-            if let Err(error) = source.sweep(floor(name), kept) {
-                trouble =
-                    Err(error).with_context(|| format!("cleaning {}", source.dir().display()));
+        for (key, floor) in litter {
+            let outcome = (self.sources.get_mut(&key)).map(|s| s.sweep(floor, kept));
+            if let Some(Err(error)) = outcome {
+                self.refuse(&key, &error);
             }
         }
-        trouble
+        Ok(())
     }
 
     /// As after a long quiet.
-    #[cfg(test)]
-    pub(super) fn forget_moments(&mut self) {
-        self.history.clear();
+    pub(super) fn forget_moments(&mut self) -> anyhow::Result<()> {
+        self.state.history.clear();
         self.remember();
+        self.save_all()
     }
 
     /// First segment of a spool that a moment to go back to needs.
-    fn floor(&self, name: &str) -> u64 {
-        self.history
+    fn floor(&self, key: &str) -> u64 {
+        self.state
+            .history
             .iter()
-            .map(|m| m.sources.get(name).map_or(0, |c| c.segment))
+            .map(|m| m.sources.get(key).map_or(0, |c| c.segment))
             .min()
             .unwrap_or(0)
     }
 
     /// Whether a turn would find something: a few cheap looks.
-    pub(super) fn waiting(&self) -> bool {
-        self.pending.is_some() || self.sources.values().any(Source::waiting)
+    pub(super) fn waiting(&mut self) -> bool {
+        if self.watch.is_none() {
+            self.hot.extend(self.sources.keys().cloned());
+        }
+        let sources = &self.sources;
+        self.hot
+            .retain(|key| sources.get(key).is_some_and(Source::waiting));
+        self.pending.is_some() || !self.hot.is_empty() || self.shed_due(Stamp::now()).is_some()
+    }
+
+    /// A source whose shed events should be reported.
+    fn shed_due(&self, now: Stamp) -> Option<&String> {
+        self.shedding.iter().find(|key| {
+            let shed = self.sources.get(*key).map(|s| &s.at.shed);
+            shed.is_some_and(|s| now.0 < s.from || now.0 - s.from >= SHED_EVERY)
+        })
     }
 
     /// Notices a rotation and makes good what it lost.
@@ -302,8 +384,6 @@ impl Engine {
             .as_ref()
             .is_some_and(|p| p.log_done + p.json_done > 0);
         let (mut lost, mut rotated) = (false, false);
-        // What the memory says; the sinks forget it when they adopt what they find.
-        let now = self.accounted();
         for sink in [&mut self.log, &mut self.json] {
             let path = sink.path().display().to_string();
             let found = sink.check().with_context(|| format!("looking at {path}"))?;
@@ -324,6 +404,11 @@ impl Engine {
             }
         }
         if lost {
+            // What the memory says; the sinks adopted what they found.
+            let now = match &self.replay {
+                Some(replay) => replay.from.clone(),
+                None => self.state.now.clone(),
+            };
             return self.go_back(now);
         }
         if rotated && self.replay.is_none() && self.pending.is_none() {
@@ -359,14 +444,15 @@ impl Engine {
             more: pending.more,
             trouble,
         };
-        let moved = pending.read > 0 || pending.more;
+        let moved = pending.read > 0 || pending.more || pending.events > 0;
         self.pending = None;
         let over = self.replay.is_some() && self.sources.values_mut().all(Source::caught_up);
         if over {
             self.replay = None;
-        }
-        if moved {
-            if self.replay.is_none() && (over || self.remembered.elapsed() >= MOMENT) {
+            self.remember();
+            self.save_all()?;
+        } else if moved && self.replay.is_none() {
+            if self.remembered.elapsed() >= MOMENT {
                 self.remember();
             }
             self.save()?;
@@ -374,57 +460,49 @@ impl Engine {
         Ok(turn)
     }
 
-    /// Reads from the sources in turn, beginning with another one each time, so that a
-    /// flooded decky never starves the others. A source that fails does not stop the
-    /// others either; its error is reported at the end.
+    /// Reads from every source that has something, an equal share of the turn each; when
+    /// that is too much for one turn, the next begins where this one ended. So a flooded
+    /// decky never starves the others. A source that fails does not stop the others
+    /// either; its error is reported at the end.
     fn gather(&mut self, pending: &mut Pending) -> anyhow::Result<()> {
-        self.turns = self.turns.wrapping_add(1);
-        let count = self.sources.len().max(1);
-        let names: Vec<String> = self.sources.keys().cloned().collect();
+        if self.watch.is_none() {
+            self.hot.extend(self.sources.keys().cloned());
+        }
+        let mut keys: Vec<String> = (self.hot.range(self.resume.clone()..))
+            .chain(self.hot.range(..self.resume.clone()))
+            .cloned()
+            .collect();
+        keys.retain(|key| self.sources.get(key).is_some_and(Source::waiting));
+        let share = (TURN_BYTES / keys.len().max(1)).clamp(SHARE_MIN, CHUNK);
+        let now = Stamp::now();
         let mut outcome = Ok(());
-        for name in names
-            .iter()
-            .cycle()
-            .skip(self.turns % count)
-            .take(names.len())
-        {
-            let Some(source) = self.sources.get_mut(name) else {
-                continue;
-            };
-            if !source.waiting() {
-                continue;
-            }
-            if pending.read >= TURN_BYTES {
+        for key in keys {
+            if pending.read >= TURN_MAX {
                 pending.more = true;
+                self.resume = key;
                 break;
             }
-            let dir = source.dir().to_owned();
-            let mut intake = Intake {
-                decky: name,
-                dir: &dir,
-                artifacts: &self.artifacts,
-                replay: &mut self.replay,
-                pending,
-                damaged: 0,
-            };
-            let piece = source.read(&mut self.buffer, |line| intake.take(line));
-            let mut damaged = intake.damaged;
-            match piece {
+            match self.read_one(&key, share, now, pending) {
                 Ok(piece) => {
                     pending.read += piece.read;
                     pending.more |= piece.more;
-                    damaged += piece.damaged;
+                    if let Some(error) = piece.refused {
+                        self.refuse(&key, &error);
+                    } else if piece.read > 0 {
+                        self.refused.remove(&key);
+                    }
+                    if !piece.more {
+                        self.hot.remove(&key);
+                    }
                 }
                 Err(error) => {
                     pending.read += 1;
-                    outcome = Err(error.context(format!("reading the spool of {name}")));
+                    outcome = Err(error.context(format!("reading the spool of {key}")));
                 }
             }
-            if damaged > 0 {
-                tracing::warn!("{damaged} damaged lines in the spool of {name} were skipped");
-                self.damaged += damaged;
-            }
         }
+        self.report_shed(now, pending);
+        self.report_evicted(now, pending);
         // A flood leaves nothing allocated behind.
         if !pending.more {
             self.buffer = Vec::new();
@@ -432,89 +510,137 @@ impl Engine {
         outcome
     }
 
-    /// The last moment the files and the memory agree on.
-    fn accounted(&self) -> Moment {
-        match (&self.replay, &self.saved) {
-            (Some(replay), _) => replay.from.clone(),
-            (None, Some(saved)) => saved.clone(),
-            (None, None) => self.now(),
+    fn read_one(
+        &mut self,
+        key: &str,
+        share: usize,
+        now: Stamp,
+        pending: &mut Pending,
+    ) -> anyhow::Result<Piece> {
+        let Some(source) = self.sources.get_mut(key) else {
+            return Ok(Piece::default());
+        };
+        self.moved.insert(key.to_owned());
+        source.pace.events.fill(now);
+        source.pace.credentials.fill(now);
+        let dir = source.dir().to_owned();
+        let mut intake = Intake {
+            decky: (!key.starts_with(STREAM)).then_some(key),
+            dir: &dir,
+            store: &mut self.store,
+            replay: &mut self.replay,
+            pending,
+            now,
+            damaged: 0,
+        };
+        let piece = source.read(&mut self.buffer, share, |line, at, pace, decky| {
+            intake.take(line, at, pace, decky)
+        });
+        let damaged = intake.damaged + piece.as_ref().map_or(0, |p| p.damaged);
+        if source.at.shed.count > 0 {
+            self.shedding.insert(key.to_owned());
+        }
+        if damaged > 0 {
+            tracing::warn!("{damaged} damaged lines in the spool of {key} were skipped");
+            self.damaged += damaged;
+        }
+        piece
+    }
+
+    /// One event per source and second stands for all that were shed.
+    fn report_shed(&mut self, now: Stamp, pending: &mut Pending) {
+        while let Some(key) = self.shed_due(now).cloned() {
+            self.shedding.remove(&key);
+            let Some(source) = self.sources.get_mut(&key) else {
+                continue;
+            };
+            let shed = std::mem::take(&mut source.at.shed);
+            pending.push_shed(&source.decky, &key, &source.at, &shed);
+            let total = self.shed.entry(source.decky.clone()).or_default();
+            *total += shed.count;
+            tracing::warn!(
+                "{}: {} events shed, {total} in all",
+                source.decky,
+                shed.count
+            );
+            self.moved.insert(key);
+        }
+        let sources = &self.sources;
+        self.shedding.retain(|key| sources.contains_key(key));
+    }
+
+    fn report_evicted(&mut self, now: Stamp, pending: &mut Pending) {
+        for (decky, (files, bytes)) in self.store.take_evicted() {
+            tracing::warn!(
+                "{files} captured files of {decky} ({bytes} bytes) made room for others"
+            );
+            pending.push_evicted(&decky, files, bytes, now);
         }
     }
 
+    /// Writes what changed since the last saving. While events are read a second time,
+    /// the memory stays where it is.
     fn save(&mut self) -> anyhow::Result<()> {
-        let now = match &self.replay {
+        if self.replay.is_some() {
+            return Ok(());
+        }
+        let change = Change {
+            log: self.log.written(),
+            json: self.json.written(),
+            sources: (self.moved.iter())
+                .filter_map(|key| Some((key.clone(), self.sources.get(key)?.at.clone())))
+                .collect(),
+            keep: self.keep,
+        };
+        self.memory
+            .change(&mut self.state, change)
+            .context("writing the collector's memory")?;
+        self.moved.clear();
+        self.keep = false;
+        Ok(())
+    }
+
+    /// Writes everything.
+    fn save_all(&mut self) -> anyhow::Result<()> {
+        self.state.now = match &self.replay {
             Some(replay) => replay.from.clone(),
             None => self.now(),
         };
-        self.saved = Some(now.clone());
-        State {
-            now,
-            history: self.history.clone(),
+        if self.replay.is_none() {
+            self.moved.clear();
+            if std::mem::take(&mut self.keep) {
+                self.state.keep();
+            }
         }
-        .save(&self.memory)
-        .with_context(|| format!("writing {}", self.memory.display()))
+        self.memory
+            .save(&mut self.state)
+            .context("writing the collector's memory")
     }
 
     /// In words, for the heartbeat.
     pub(super) fn status(&self, written: u64) -> String {
-        let mut text = format!(
-            "following {} deckies, {written} events written",
-            self.sources.len()
-        );
+        let streams = (self.sources.range(STREAM.to_string()..)).count();
+        let mut text = format!("following {} deckies", self.sources.len() - streams);
+        if streams > 0 {
+            text.push_str(&format!(" and {streams} containers"));
+        }
+        text.push_str(&format!(", {written} events written"));
         if self.damaged > 0 {
             text.push_str(&format!(", {} damaged lines skipped", self.damaged));
         }
+        if let Some((decky, most)) = self.shed.iter().max_by_key(|(_, n)| **n) {
+            let all: u64 = self.shed.values().sum();
+            text.push_str(&format!(", {all} events shed (most, {most}, from {decky})"));
+        }
+        if let Some((key, why)) = self.refused.first_key_value() {
+            let count = self.refused.len();
+            text.push_str(&format!(", {count} spools unreadable ({key}: {why})"));
+        }
         text
     }
-}
 
-/// Takes in the lines of one source.
-struct Intake<'a> {
-    decky: &'a str,
-    dir: &'a std::path::Path,
-    artifacts: &'a std::path::Path,
-    replay: &'a mut Option<Replay>,
-    pending: &'a mut Pending,
-    damaged: u64,
-}
-
-impl Intake<'_> {
-    fn take(&mut self, line: &[u8]) -> anyhow::Result<()> {
-        let Some((text, event)) = self.judge(line) else {
-            self.damaged += 1;
-            return Ok(());
-        };
-        if let Some(sha256) = artifact::named(&event) {
-            artifact::stow(self.dir, self.artifacts, sha256)
-                .with_context(|| format!("storing the file {sha256}"))?;
-        }
-        let (in_log, in_json) = match self.replay {
-            Some(replay) => (replay.log.take(&event.eid), replay.json.take(&event.eid)),
-            None => (false, false),
-        };
-        if !in_log {
-            self.pending.log.extend_from_slice(text.as_bytes());
-            self.pending.log.push(b'\n');
-        }
-        if !in_json {
-            let json = syslog::to_json(&event, text);
-            self.pending.json.extend_from_slice(json.as_bytes());
-            self.pending.json.push(b'\n');
-            self.pending.events += 1;
-        }
-        Ok(())
-    }
-
-    /// The line as an event, if it is one and speaks only for its own decky: a decky
-    /// that was taken over must not write the others' history.
-    fn judge<'l>(&self, line: &'l [u8]) -> Option<(&'l str, Event)> {
-        let text = std::str::from_utf8(line).ok()?;
-        if text.chars().any(char::is_control) {
-            return None;
-        }
-        let event = syslog::parse(text).ok()?;
-        let named = event.decky == self.decky;
-        let identified = !event.eid.is_empty() && event.eid.len() <= EID_MAX;
-        (named && identified).then_some((text, event))
+    /// Events shed so far, by decky.
+    pub(super) fn shed(&self) -> &BTreeMap<String, u64> {
+        &self.shed
     }
 }

@@ -1,7 +1,8 @@
 //! The `collector` worker: moves event lines from the deckies' spools into the two event
 //! files, `decnet.log` (lines) and `decnet.json` (parsed), each event once, whoever is
-//! killed when. New deckies are found within a second; a line is passed on within a
-//! fraction of one. Files attackers left go to the store before the line that names
+//! killed when. The kernel tells which spools grew: an idle fleet of a thousand
+//! costs nothing, a line is passed on within a few hundredths of a second. What the
+//! operator's own containers print becomes spools too (see `streams`). Files attackers left go to the store before the line that names
 //! them.
 //!
 //! It needs no database, no bus and no Docker, and waits when there are no deckies. When
@@ -9,12 +10,16 @@
 
 mod artifact;
 mod engine;
+mod intake;
 mod sink;
 mod source;
 mod state;
+mod streams;
 #[cfg(test)]
 mod tests;
+mod watch;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -22,12 +27,17 @@ use anyhow::Context;
 use crate::bus::Bus;
 use crate::model::topic;
 use crate::worker::collector::engine::Engine;
+use crate::worker::collector::watch::{Changes, Watch};
 use crate::worker::{Ctx, Why};
 
-/// How often the spools are looked at.
-const LOOK: Duration = Duration::from_millis(150);
-/// How often new deckies, new segments and rotations are looked for.
-const SCAN: Duration = Duration::from_secs(1);
+/// How often rotations, litter and what was shed are looked for.
+const TICK: Duration = Duration::from_secs(1);
+/// How often all spools are looked at where the kernel does not tell.
+const POLL: Duration = Duration::from_millis(150);
+/// How often they are looked at where it does, should a hint have been lost.
+const FULL: Duration = Duration::from_secs(60);
+/// Least time between two rounds of turns: what comes meanwhile is moved together.
+const PACE: Duration = Duration::from_millis(10);
 /// Least time between two nudges.
 const NUDGE: Duration = Duration::from_millis(100);
 /// Pause after a failure.
@@ -43,19 +53,47 @@ pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
     let Some(mut engine) = open(&ctx).await? else {
         return Ok(());
     };
-    let mut wake = ctx.wake(&[topic::FLEET_CHANGED], LOOK)?;
+    let watch = Watch::open()
+        .inspect_err(|error| tracing::warn!("spools are looked at in turn: {error}"))
+        .ok();
+    if let Some(watch) = &watch {
+        engine.watch_with(watch.clone())?;
+    }
+    let period = if watch.is_some() { TICK } else { POLL };
+    let mut wake = ctx.wake(&[topic::FLEET_CHANGED], period)?;
     ctx.pulse.expect_every(PERIOD);
     ctx.pulse.ready(&engine.status(0));
+    let streams = tokio::spawn(streams::run(
+        std::sync::Arc::clone(&ctx.config),
+        ctx.stop.clone(),
+    ));
     let mut nudge = Nudge::new(ctx.bus.clone());
-    let mut scanned = Instant::now();
-    while let Some(why) = wake.next().await {
-        // Trouble with one spool is reported, and the others are read.
-        let mut outcome = Ok(());
-        if why != Why::Tick || scanned.elapsed() >= SCAN {
-            scanned = Instant::now();
+    let (mut ticked, mut looked) = (Instant::now(), Instant::now());
+    loop {
+        let mut outcome = tokio::select! {
+            why = wake.next() => match why {
+                None => break,
+                Some(why) => {
+                    let full = if watch.is_some() { FULL } else { TICK };
+                    if why != Why::Tick || looked.elapsed() >= full {
+                        looked = Instant::now();
+                        engine.discover()
+                    } else {
+                        engine.roots()
+                    }
+                }
+            },
+            changes = changed(watch.as_ref()) => engine.note(changes),
+            () = tokio::time::sleep(NUDGE), if nudge.unsent > 0 => Ok(()),
+        };
+        if ticked.elapsed() >= TICK {
+            ticked = Instant::now();
             // In this order: what a rotation lost is still in the spools.
-            outcome = engine.check_rotation().and_then(|()| engine.scan());
+            outcome = outcome
+                .and_then(|()| engine.check_rotation())
+                .and_then(|()| engine.sweep());
         }
+        let mut held = outcome.is_err();
         while engine.waiting() && !ctx.stop.is_cancelled() {
             // Reading and writing may block; the heartbeat must not.
             let (back, turn) = tokio::task::spawn_blocking(move || {
@@ -69,39 +107,50 @@ pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
                 Ok(turn) => turn,
                 Err(error) => {
                     outcome = Err(error);
+                    held = true;
                     break;
                 }
             };
             ctx.pulse.beat();
             nudge.add(turn.events);
-            let stuck = turn.trouble.is_some() && turn.events == 0;
+            nudge.send(engine.shed());
+            // Trouble with one spool is reported, and the others are read.
+            held = turn.trouble.is_some() && turn.events == 0;
             if let Some(trouble) = turn.trouble {
                 outcome = Err(trouble);
             }
-            if !turn.more || stuck {
+            if !turn.more || held {
                 break;
             }
-            if scanned.elapsed() >= SCAN {
-                scanned = Instant::now();
-                outcome = outcome.and(engine.scan());
+            if ticked.elapsed() >= TICK {
+                ticked = Instant::now();
+                outcome = outcome.and(engine.sweep());
+                // New deckies are not to wait for the end of a flood.
+                outcome = outcome.and(engine.discover());
             }
         }
-        nudge.send();
+        nudge.send(engine.shed());
         match &outcome {
             Ok(()) => ctx.pulse.status(&engine.status(nudge.total)),
             Err(error) => ctx.pulse.status(&format!("holding back: {error:#}")),
         }
-        let failed = outcome.is_err();
         wake.record(&outcome);
-        if failed {
-            tokio::select! {
-                () = ctx.stop.cancelled() => {}
-                () = tokio::time::sleep(PAUSE) => {}
-            }
+        let pause = if held { PAUSE } else { PACE };
+        tokio::select! {
+            () = ctx.stop.cancelled() => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
-    nudge.last();
+    nudge.last(engine.shed());
+    streams.await.context("following containers panicked")?;
     Ok(())
+}
+
+async fn changed(watch: Option<&Watch>) -> Changes {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Opens the engine; a full disk is waited for, a forbidden one is not. `None` when the
@@ -109,9 +158,12 @@ pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
 async fn open(ctx: &Ctx) -> anyhow::Result<Option<Engine>> {
     loop {
         let config = std::sync::Arc::clone(&ctx.config);
-        let opened = tokio::task::spawn_blocking(move || Engine::open(&config))
-            .await
-            .context("opening the event files panicked")?;
+        let opened = tokio::task::spawn_blocking(move || {
+            streams::recover(&streams::root(&config))?;
+            Engine::open(&config)
+        })
+        .await
+        .context("opening the event files panicked")?;
         let error = match opened {
             Ok(engine) => return Ok(Some(engine)),
             Err(error) => error,
@@ -155,18 +207,20 @@ impl Nudge {
     fn add(&mut self, events: u64) {
         self.total += events;
         self.unsent += events;
-        self.send();
     }
 
-    fn send(&mut self) {
+    fn send(&mut self, shed: &BTreeMap<String, u64>) {
         if self.unsent > 0 && self.sent.elapsed() >= NUDGE {
-            self.last();
+            self.last(shed);
         }
     }
 
-    fn last(&mut self) {
+    fn last(&mut self, shed: &BTreeMap<String, u64>) {
         if self.unsent > 0 {
-            let body = serde_json::json!({"component": "collector", "written": self.unsent});
+            let mut body = serde_json::json!({"component": "collector", "written": self.unsent});
+            if !shed.is_empty() {
+                body["shed"] = serde_json::json!(shed);
+            }
             self.bus.publish(topic::LOG, "log", body);
             self.unsent = 0;
             self.sent = Instant::now();

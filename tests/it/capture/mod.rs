@@ -47,6 +47,61 @@ fn killed_at_any_point_every_event_is_stored_once() {
 }
 
 #[test]
+fn two_hundred_deckies_and_a_collector_killed_at_random() {
+    let rig = Rig::new();
+    let mut rng = StdRng::seed_from_u64(0xdec2);
+    let writers = rig.write_sparsely(240, Duration::from_millis(40));
+    let mut collector = rig.spawn("collector");
+    let ingester = rig.spawn("ingester");
+    let end = Instant::now() + Duration::from_secs(6);
+    while Instant::now() < end {
+        std::thread::park_timeout(Duration::from_millis(rng.random_range(5..400)));
+        collector = collector.kill_and_restart(&rig);
+    }
+    let written = writers.stop();
+    assert!(written.len() > 5000, "{} events", written.len());
+    rig.wait_for_all(&written, PATIENCE);
+    for worker in [collector, ingester] {
+        worker.stop();
+    }
+    rig.assert_exactly_once(&written);
+}
+
+/// From the decky's append to the line in `decnet.json`, with a thousand spools that all
+/// exist and mostly sleep; and what the collector costs while nothing happens.
+#[test]
+fn among_a_thousand_deckies_an_event_takes_a_fraction_of_a_second() {
+    let rig = Rig::new();
+    let names: Vec<String> = (0..1000).map(|n| format!("decky-{n:04}")).collect();
+    let spools: Vec<_> = names.iter().map(|name| rig.spool(name)).collect();
+    let collector = rig.spawn("collector");
+    let first = rig::append(&spools[0], &names[0], 0);
+    wait_for("the first event", PATIENCE, || {
+        rig.json_text().contains(&first).then_some(())
+    });
+    let mut worst = Duration::ZERO;
+    for (n, (spool, name)) in spools.iter().zip(&names).enumerate().step_by(37) {
+        let eid = rig::append(spool, name, u32::try_from(n).unwrap());
+        let since = Instant::now();
+        wait_for("an event", PATIENCE, || {
+            rig.json_text().contains(&eid).then_some(())
+        });
+        worst = worst.max(since.elapsed());
+    }
+    let before = collector.cpu();
+    let since = Instant::now();
+    std::thread::park_timeout(Duration::from_secs(3));
+    let idle = (collector.cpu() - before).as_secs_f64() / since.elapsed().as_secs_f64();
+    eprintln!(
+        "worst of 28: {worst:?}; idle: {:.2} % of a core",
+        idle * 100.0
+    );
+    collector.stop();
+    assert!(worst < Duration::from_secs(1), "{worst:?}");
+    assert!(idle < 0.02, "{idle}");
+}
+
+#[test]
 fn real_rotation_while_writing_loses_and_doubles_nothing() {
     rotate(None);
 }
@@ -172,6 +227,15 @@ fn an_event_reaches_the_database_within_two_seconds_and_its_file_the_store() {
         .join(sha256.get(..2).unwrap())
         .join(&sha256);
     assert_eq!(std::fs::read(kept).unwrap(), b"#!/bin/sh\n");
+    let out = rig.run(&["artifacts", "list", "--json"]);
+    assert!(
+        out.contains(&sha256) && out.contains("\"decky\":\"decky-01\""),
+        "{out}"
+    );
+    let copy = rig.state().join("copy");
+    let name = copy.display().to_string();
+    rig.run(&["artifacts", "export", &sha256, "--out", &name]);
+    assert_eq!(std::fs::read(copy).unwrap(), b"#!/bin/sh\n");
     collector.stop();
     ingester.stop();
 }

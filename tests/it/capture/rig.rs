@@ -117,6 +117,54 @@ impl Rig {
         }
     }
 
+    /// Many deckies in few threads, each appending an event every `pause`.
+    pub(super) fn write_sparsely(&self, deckies: usize, pause: Duration) -> Writers {
+        let stop = Arc::new(AtomicBool::new(false));
+        let count = Arc::new(AtomicI64::new(0));
+        let names: Vec<String> = (0..deckies).map(|d| format!("decky-{d:04}")).collect();
+        let threads = names
+            .chunks(deckies.div_ceil(4))
+            .map(|names| {
+                let spools: Vec<_> = (names.iter().cloned())
+                    .map(|name| (self.spool(&name), name))
+                    .collect();
+                let (stop, count) = (Arc::clone(&stop), Arc::clone(&count));
+                std::thread::spawn(move || {
+                    let mut written = Vec::new();
+                    while !stop.load(Ordering::Relaxed) {
+                        for (spool, name) in &spools {
+                            let n = u32::try_from(written.len()).unwrap();
+                            written.push(append(spool, name, n));
+                            count.fetch_add(1, Ordering::Relaxed);
+                        }
+                        std::thread::park_timeout(pause);
+                    }
+                    written
+                })
+            })
+            .collect();
+        Writers {
+            stop,
+            count,
+            threads,
+        }
+    }
+
+    pub(super) fn json_text(&self) -> String {
+        fs::read_to_string(self.state().join("log/decnet.json")).unwrap_or_default()
+    }
+
+    /// What a command that must succeed prints.
+    pub(super) fn run(&self, args: &[&str]) -> String {
+        let out = command(self.state()).args(args).output().unwrap();
+        assert!(
+            out.status.success(),
+            "{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+        String::from_utf8(out.stdout).unwrap()
+    }
+
     /// Events in the database.
     pub(super) fn stored(&self) -> i64 {
         self.runtime.block_on(self.db.log_count()).unwrap()
@@ -301,6 +349,15 @@ impl Worker {
         let name = self.name;
         self.stop();
         rig.spawn(name)
+    }
+
+    /// Processor time used so far.
+    pub(super) fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields = stat.rsplit_once(')').unwrap().1;
+        let mut fields = fields.split_whitespace().skip(11);
+        let mut ticks = || fields.next().unwrap().parse::<u64>().unwrap();
+        Duration::from_millis((ticks() + ticks()) * 10)
     }
 
     /// Asks it to stop and waits for a clean end.

@@ -1,0 +1,139 @@
+//! What the operator's own service containers print, through the engine's log API: which
+//! containers there are, and the lines of one from a moment on. Who reads keeps the
+//! cursor; here is none.
+
+use std::collections::HashMap;
+
+use bollard::container::LogOutput;
+use bollard::query_parameters::{ListContainersOptions, LogsOptions};
+use bollard::{ClientVersion, Docker};
+use futures_util::{Stream, StreamExt};
+
+/// Longest wait for an answer to begin, in seconds.
+const PATIENCE: u64 = 30;
+/// Spoken by every engine since 20.10.
+const VERSION: &ClientVersion = &ClientVersion {
+    major_version: 1,
+    minor_version: 41,
+};
+
+/// A service container of the operator's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// The engine's id, 64 hex digits.
+    pub id: String,
+    /// The decky it belongs to.
+    pub decky: String,
+    /// The service it offers there.
+    pub service: String,
+    /// It is running now.
+    pub running: bool,
+}
+
+/// A piece of output: a line with its newline, or a part of a long one without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Printed to the standard error.
+    pub stderr: bool,
+    /// The engine's stamp, nanoseconds since 1970.
+    pub stamp: i64,
+    /// The bytes.
+    pub text: Vec<u8>,
+}
+
+/// A connection to the engine.
+#[derive(Clone, Debug)]
+pub struct Logs(Docker);
+
+impl Logs {
+    /// Prepares to speak through the socket at `path`; nothing is sent yet.
+    ///
+    /// # Errors
+    /// One line.
+    pub fn connect(path: &str) -> Result<Self, String> {
+        Docker::connect_with_unix(path, PATIENCE, VERSION)
+            .map(Self)
+            .map_err(|e| format!("connecting to {path}: {e}"))
+    }
+
+    /// The service containers there are, running or not.
+    ///
+    /// # Errors
+    /// One line saying why there is no answer.
+    pub async fn containers(&self) -> Result<Vec<Container>, String> {
+        let label = vec!["decnet.fleet.service=true".to_owned()];
+        let options = ListContainersOptions {
+            all: true,
+            filters: Some(HashMap::from([("label".to_owned(), label)])),
+            ..ListContainersOptions::default()
+        };
+        let found = self.0.list_containers(Some(options)).await;
+        let found = found.map_err(|e| format!("listing containers: {e}"))?;
+        let read = |summary: bollard::models::ContainerSummary| {
+            let labels = summary.labels?;
+            Some(Container {
+                id: summary.id?,
+                decky: labels.get("decnet.fleet.decky")?.clone(),
+                service: labels.get("decnet.fleet.service_name")?.clone(),
+                running: summary.state.is_some_and(|s| s.to_string() == "running"),
+            })
+        };
+        Ok(found.into_iter().filter_map(read).collect())
+    }
+
+    /// The output of container `id` since `seconds` (since 1970): what there is, then
+    /// what comes, until the container or the engine stops.
+    pub fn follow(&self, id: &str, seconds: i32) -> impl Stream<Item = Result<Frame, String>> {
+        let options = LogsOptions {
+            follow: true,
+            stdout: true,
+            stderr: true,
+            since: seconds,
+            timestamps: true,
+            ..LogsOptions::default()
+        };
+        self.0.logs(id, Some(options)).map(|piece| match piece {
+            Ok(piece) => frame(piece),
+            Err(error) => Err(error.to_string()),
+        })
+    }
+}
+
+fn frame(piece: LogOutput) -> Result<Frame, String> {
+    let stderr = matches!(piece, LogOutput::StdErr { .. });
+    let bytes = piece.into_bytes();
+    let space = bytes.iter().position(|b| *b == b' ');
+    let (stamp, text) = space
+        .and_then(|at| Some((bytes.get(..at)?, bytes.get(at + 1..)?)))
+        .ok_or("a line without a time")?;
+    let stamp = std::str::from_utf8(stamp)
+        .ok()
+        .and_then(|s| s.parse::<jiff::Timestamp>().ok())
+        .and_then(|t| i64::try_from(t.as_nanosecond()).ok())
+        .ok_or("a line without a time")?;
+    Ok(Frame {
+        stderr,
+        stamp,
+        text: text.to_vec(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_is_its_stamp_to_the_nanosecond_and_the_rest() {
+        let piece = |text: &str| LogOutput::StdErr {
+            message: text.to_owned().into(),
+        };
+        let found = frame(piece("2026-04-17T10:22:56.123456789Z two words\n")).unwrap();
+        assert_eq!(found.stamp % 1_000_000_000, 123_456_789);
+        assert_eq!(
+            (found.stderr, found.text.as_slice()),
+            (true, &b"two words\n"[..])
+        );
+        assert!(frame(piece("yesterday x")).is_err());
+        assert!(frame(piece("nospace")).is_err());
+    }
+}
