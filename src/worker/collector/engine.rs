@@ -525,7 +525,9 @@ impl Engine {
         source.pace.credentials.fill(now);
         let dir = source.dir().to_owned();
         let mut intake = Intake {
-            decky: (!key.starts_with(STREAM)).then_some(key),
+            // A worker's own spool speaks for every decky: the directories lie in one that
+            // no decky may write to, and no decky's name begins so.
+            decky: (!key.starts_with(STREAM) && !key.starts_with('_')).then_some(key),
             dir: &dir,
             store: &mut self.store,
             replay: &mut self.replay,
