@@ -1,11 +1,7 @@
 //! What the operator's own containers print, followed through a real engine of the
 //! test's own: whoever is killed, restarted or rotated, every line the engine kept is in
 //! the event log exactly once. Needs root, dockerd and a static busybox.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test may stop on the first surprise"
-)]
+#![expect(clippy::unwrap_used, reason = "a test may stop on the first surprise")]
 
 #[path = "it/support/mod.rs"]
 mod support;
@@ -279,7 +275,7 @@ fn ready() -> bool {
     } else {
         return true;
     };
-    println!("skipped: docker-logs: {lacking}");
+    eprintln!("skipped: docker-logs: {lacking}");
     false
 }
 
@@ -300,7 +296,7 @@ fn every_line_of_a_container_comes_once_whoever_is_killed() {
     engine.import();
 
     // The collector is killed at random, the engine rotates every hundred lines.
-    let first = engine.run("numbers-1", 3000);
+    let first = engine.run("numbers-1", 1500);
     let mut rng = StdRng::seed_from_u64(0xdec3);
     let mut kills = 0;
     while engine.docker(&["inspect", "-f", "{{.State.Running}}", &first]) == "true" {
@@ -313,11 +309,11 @@ fn every_line_of_a_container_comes_once_whoever_is_killed() {
     wait_for("the last line", PATIENCE, || {
         so_far("numbers-1").get("done").copied()
     });
-    assert_same(&so_far("numbers-1"), &expected(3000), &state);
+    assert_same(&so_far("numbers-1"), &expected(1500), &state);
 
     // Made anew: another id, counted from 1 again.
     engine.docker(&["rm", "-f", &first]);
-    let second = engine.run("numbers-2", 2000);
+    let second = engine.run("numbers-2", 1000);
     wait_for("lines of the new one", PATIENCE, || {
         so_far("numbers-2").get("out 300").copied()
     });
@@ -328,16 +324,21 @@ fn every_line_of_a_container_comes_once_whoever_is_killed() {
         so_far("numbers-2").get("done").copied()
     });
     let found = so_far("numbers-2");
-    let doubled: Vec<_> = found.iter().filter(|(_, n)| **n > 1).collect();
-    assert!(doubled.is_empty(), "{doubled:?}");
     let kept = engine.docker(&["logs", &second]);
+    // It says so again when it is started after its end.
+    let dones = kept.lines().filter(|line| *line == "done").count();
+    let times = |line: &str| if line == "done" { dones } else { 1 };
+    let doubled: Vec<_> = (found.iter())
+        .filter(|(line, n)| **n > times(line))
+        .collect();
+    assert!(doubled.is_empty(), "{doubled:?}");
     let missing: Vec<_> = kept
         .lines()
         .filter(|line| !found.contains_key(*line))
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
     // A line on its way when the engine was stopped is the engine's loss.
-    assert!(found.len() + 5 >= expected(2000).len(), "{}", found.len());
+    assert!(found.len() + 5 >= expected(1000).len(), "{}", found.len());
     drop(collector);
     drop(engine);
     let said = fs::read_to_string(state.join("said")).unwrap();

@@ -23,7 +23,7 @@ use crate::model::Stamp;
 use crate::net::store::Store;
 use crate::worker::collector::intake::{Intake, Pending, Replay};
 use crate::worker::collector::sink::Sink;
-use crate::worker::collector::source::{CHUNK, Pace, Piece, Source};
+use crate::worker::collector::source::{Pace, Piece, Source};
 use crate::worker::collector::state::{Change, Cursor, Memory, Moment, State};
 use crate::worker::collector::streams;
 use crate::worker::collector::watch::{Changes, Watch};
@@ -32,6 +32,8 @@ use crate::worker::collector::watch::{Changes, Watch};
 const TURN_BYTES: usize = 1024 * 1024;
 /// Smallest share; with very many busy sources a turn is longer.
 const SHARE_MIN: usize = 16 * 1024;
+/// Largest share: how long the others wait while one source is flooded.
+const SHARE_MAX: usize = 128 * 1024;
 /// Most bytes read in one turn; bounds memory.
 const TURN_MAX: usize = 8 * 1024 * 1024;
 /// Least time between two remembered moments; logrotate's copy and truncation lie closer
@@ -72,6 +74,8 @@ pub(super) struct Engine {
     sources: BTreeMap<String, Source>,
     /// Tells which spools grew; without it all are looked at.
     watch: Option<Watch>,
+    /// Sources the kernel would not watch.
+    unwatched: BTreeSet<String>,
     /// Sources that may have something to read.
     hot: BTreeSet<String>,
     /// Sources read since the memory was written.
@@ -120,6 +124,7 @@ impl Engine {
             known: BTreeMap::new(),
             sources: BTreeMap::new(),
             watch: None,
+            unwatched: BTreeSet::new(),
             hot: BTreeSet::new(),
             moved: BTreeSet::new(),
             shedding: BTreeSet::new(),
@@ -210,14 +215,24 @@ impl Engine {
         }
     }
 
-    /// Looks whether the directories of spools appeared: what cannot be watched before.
+    /// Looks whether the directories of spools appeared, which cannot be watched before,
+    /// and at spools that could not be watched.
     pub(super) fn roots(&mut self) -> anyhow::Result<()> {
         let fresh = self.watch.as_ref().is_some_and(|watch| {
             [&self.deckies, &self.streams]
                 .iter()
                 .any(|root| watch.root(root))
         });
-        if fresh { self.discover() } else { Ok(()) }
+        if fresh {
+            return self.discover();
+        }
+        for key in &self.unwatched {
+            // What keeps it from being looked at was said at the last full look.
+            if self.sources.get_mut(key).is_some_and(|s| s.look().is_ok()) {
+                self.hot.insert(key.clone());
+            }
+        }
+        Ok(())
     }
 
     /// Takes up what the watch saw.
@@ -264,6 +279,7 @@ impl Engine {
         }
         self.sources.retain(|key, _| present.contains_key(key));
         self.refused.retain(|key, _| present.contains_key(key));
+        self.unwatched.retain(|key| present.contains_key(key));
         for (key, dir) in present {
             // One decky's trouble is its own: the others are looked at all the same.
             if let Err(error) = self.look_at(&key, dir) {
@@ -277,8 +293,19 @@ impl Engine {
     fn look_at(&mut self, key: &str, dir: PathBuf) -> io::Result<()> {
         if let Some(watch) = &self.watch {
             // Before looking: what comes later is told.
-            if let Err(error) = watch.spool(&dir, key) {
-                self.refuse(key, &io::Error::from(error));
+            match watch.spool(&dir, key) {
+                Ok(()) => {
+                    self.unwatched.remove(key);
+                }
+                Err(error) => {
+                    if self.unwatched.is_empty() {
+                        tracing::warn!(
+                            "{} cannot be watched ({error}) and is looked at every second; fs.inotify.max_user_watches says how many can",
+                            dir.display()
+                        );
+                    }
+                    self.unwatched.insert(key.to_owned());
+                }
             }
         }
         if let Some(source) = self.sources.get_mut(key) {
@@ -425,9 +452,13 @@ impl Engine {
     pub(super) fn turn(&mut self) -> anyhow::Result<Turn> {
         self.check_rotation()?;
         let mut trouble = None;
+        // Who has something new need not wait for the end of a flood.
+        if let Some(changes) = self.watch.as_ref().and_then(Watch::so_far) {
+            trouble = self.note(changes).err();
+        }
         if self.pending.is_none() {
             let mut pending = Pending::default();
-            trouble = self.gather(&mut pending).err();
+            trouble = self.gather(&mut pending).err().or(trouble);
             self.pending = Some(pending);
         }
         let Some(pending) = &mut self.pending else {
@@ -473,7 +504,7 @@ impl Engine {
             .cloned()
             .collect();
         keys.retain(|key| self.sources.get(key).is_some_and(Source::waiting));
-        let share = (TURN_BYTES / keys.len().max(1)).clamp(SHARE_MIN, CHUNK);
+        let share = (TURN_BYTES / keys.len().max(1)).clamp(SHARE_MIN, SHARE_MAX);
         let now = Stamp::now();
         let mut outcome = Ok(());
         for key in keys {

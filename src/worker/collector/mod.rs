@@ -124,9 +124,12 @@ pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
             }
             if ticked.elapsed() >= TICK {
                 ticked = Instant::now();
-                outcome = outcome.and(engine.sweep());
                 // New deckies are not to wait for the end of a flood.
-                outcome = outcome.and(engine.discover());
+                let found = match watch {
+                    Some(_) => engine.roots(),
+                    None => engine.discover(),
+                };
+                outcome = outcome.and(found).and(engine.sweep());
             }
         }
         nudge.send(engine.shed());

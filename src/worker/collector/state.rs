@@ -264,7 +264,7 @@ mod tests {
         };
         Change {
             sources: BTreeMap::from([("a".to_owned(), cursor)]),
-            keep: offset % 2 == 0,
+            keep: offset.is_multiple_of(2),
             ..Change::default()
         }
     }

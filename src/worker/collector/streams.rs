@@ -441,12 +441,15 @@ pub(super) async fn run(config: Arc<Config>, stop: CancellationToken) {
     }
 }
 
+/// The container, whether it was running when following began, and what came of it.
+type Ended = (String, bool, Result<(), String>);
+
 struct Streams {
     root: PathBuf,
     max_bytes: u64,
     socket: PathBuf,
     stop: CancellationToken,
-    tasks: JoinSet<(String, Result<(), String>)>,
+    tasks: JoinSet<Ended>,
     followed: BTreeSet<String>,
     /// When a container that is not running was read to its end.
     rested: HashMap<String, Instant>,
@@ -460,7 +463,7 @@ impl Streams {
         let found = logs.containers().await?;
         self.clear(&found);
         for container in found {
-            let id = container.id.clone();
+            let (id, running) = (container.id.clone(), container.running);
             let hex = id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit());
             let resting =
                 !container.running && self.rested.get(&id).is_some_and(|at| at.elapsed() < REST);
@@ -474,19 +477,21 @@ impl Streams {
                 self.max_bytes,
                 self.stop.clone(),
             );
-            self.tasks.spawn(async move { (id, task.await) });
+            self.tasks.spawn(async move { (id, running, task.await) });
         }
         Ok(())
     }
 
-    fn ended(&mut self, ended: Result<(String, Result<(), String>), tokio::task::JoinError>) {
-        let Ok((id, outcome)) = ended else {
+    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        let Ok((id, was_running, outcome)) = ended else {
             tracing::error!("following a container panicked");
             self.followed.clear();
             return;
         };
         self.followed.remove(&id);
         match outcome {
+            // It has just ended: once more, to the end.
+            Ok(()) if was_running => {}
             Ok(()) => {
                 self.rested.insert(id, Instant::now());
             }

@@ -74,7 +74,7 @@ impl Watch {
             | AddWatchFlags::IN_MOVED_TO
             | AddWatchFlags::IN_MOVED_FROM
             | AddWatchFlags::IN_DELETE;
-        self.add(dir, flags, Target::Root).unwrap_or(false)
+        self.add(dir, flags, &Target::Root).unwrap_or(false)
     }
 
     /// Watches one spool.
@@ -84,16 +84,16 @@ impl Watch {
     pub(super) fn spool(&self, dir: &Path, key: &str) -> nix::Result<()> {
         let flags =
             AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-        self.add(dir, flags, Target::Spool(key.to_owned()))?;
+        self.add(dir, flags, &Target::Spool(key.to_owned()))?;
         Ok(())
     }
 
-    fn add(&self, dir: &Path, flags: AddWatchFlags, target: Target) -> nix::Result<bool> {
+    fn add(&self, dir: &Path, flags: AddWatchFlags, target: &Target) -> nix::Result<bool> {
         let only = AddWatchFlags::IN_ONLYDIR | AddWatchFlags::IN_DONT_FOLLOW;
         let mut targets = self.targets();
         let descriptor = self.inotify.get_ref().0.add_watch(dir, flags | only)?;
         let before = targets.insert(descriptor, target.clone());
-        Ok(before.as_ref() != Some(&target))
+        Ok(before.as_ref() != Some(target))
     }
 
     /// Resolves when something changed.
@@ -113,6 +113,11 @@ impl Watch {
                 return changes;
             }
         }
+    }
+
+    /// What changed until now, without waiting.
+    pub(super) fn so_far(&self) -> Option<Changes> {
+        self.drain().0
     }
 
     /// What waits, if anything does, and whether that was all.

@@ -195,6 +195,52 @@ fn a_flooding_decky_does_not_hold_up_a_quiet_one() {
     );
 }
 
+/// Two deckies write as fast as they can; a third sees nothing of it, and the event log
+/// gets what the rate allows and a count of the rest.
+#[test]
+fn a_flood_at_full_speed_is_shed_and_counted_and_a_quiet_decky_is_heard() {
+    let rig = Rig::new();
+    let settings = [
+        ("DECNET_COLLECTOR_MAX_EVENTS_PER_SEC", "100"),
+        ("DECNET_SPOOL_MAX_MIB", "1"),
+    ];
+    let quiet = rig.spool("quiet");
+    let collector = rig.spawn_with("collector", &settings);
+    let flood = rig.flood(&["flood-1", "flood-2"], 1 << 20);
+    let mut worst = Duration::ZERO;
+    let begun = Instant::now();
+    let mut n = 0;
+    while !rig.log_tail().contains(" events_shed ") {
+        assert!(begun.elapsed() < PATIENCE, "nothing was shed");
+        let eid = rig::append(&quiet, "quiet", n);
+        let since = Instant::now();
+        wait_for("the quiet decky's event", PATIENCE, || {
+            rig.log_tail().contains(&eid).then_some(())
+        });
+        worst = worst.max(since.elapsed());
+        n += 1;
+    }
+    let (lines, bytes) = flood.stop();
+    let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap();
+    let text = rig.log_text();
+    let shed: u64 = text
+        .lines()
+        .filter_map(|l| decnet::syslog::parse(l).ok())
+        .filter(|e| e.kind == "events_shed" && e.decky.starts_with("flood"))
+        .map(|e| e.field("count").unwrap().parse::<u64>().unwrap())
+        .sum();
+    let passed = text.matches(" flood-").count();
+    eprintln!(
+        "{n} quiet events, worst {worst:?}; {lines} flood events, {} MB; {passed} passed, {shed} shed",
+        bytes >> 20
+    );
+    collector.stop();
+    assert!(worst < Duration::from_secs(3), "{worst:?}");
+    // What a spool holds at most and the seconds' worth, then credentials, the same.
+    let allowed = 2 * 2 * (8192 + 100 * (seconds + 5));
+    assert!(shed > 0 && passed < allowed, "{passed} passed, {shed} shed");
+}
+
 #[test]
 fn an_event_reaches_the_database_within_two_seconds_and_its_file_the_store() {
     let rig = Rig::new();

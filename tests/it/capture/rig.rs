@@ -66,6 +66,10 @@ impl Rig {
     }
 
     pub(super) fn spawn(&self, name: &'static str) -> Worker {
+        self.spawn_with(name, &[])
+    }
+
+    pub(super) fn spawn_with(&self, name: &'static str, settings: &[(&str, &str)]) -> Worker {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -74,6 +78,7 @@ impl Rig {
         let child = command(self.state())
             .arg(name)
             .env("DECNET_BUS_ENABLED", "false")
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()
@@ -148,6 +153,48 @@ impl Rig {
             count,
             threads,
         }
+    }
+
+    /// Deckies that append as fast as they can, each to a spool of `max_bytes`.
+    pub(super) fn flood(&self, names: &[&str], max_bytes: u64) -> Flood {
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads = names
+            .iter()
+            .map(|name| {
+                fs::create_dir_all(self.decky(name)).unwrap();
+                let spool = spool::Writer::open(&self.decky(name), max_bytes).unwrap();
+                let stop = Arc::clone(&stop);
+                let lines: Vec<String> = (0..64)
+                    .map(|n| {
+                        syslog::write(&event(name, &decnet::decoy::session::new_id(), n * 5 + 1))
+                    })
+                    .collect();
+                std::thread::spawn(move || {
+                    let (mut written, mut bytes) = (0u64, 0u64);
+                    while !stop.load(Ordering::Relaxed) {
+                        for line in &lines {
+                            spool.append(line).unwrap();
+                            bytes += line.len() as u64;
+                        }
+                        written += lines.len() as u64;
+                    }
+                    (written, bytes)
+                })
+            })
+            .collect();
+        Flood { stop, threads }
+    }
+
+    /// The last piece of the event log.
+    pub(super) fn log_tail(&self) -> String {
+        let Ok(file) = fs::File::open(self.state().join("log/decnet.log")) else {
+            return String::new();
+        };
+        let size = file.metadata().unwrap().len();
+        let mut tail = vec![0; 4 << 20];
+        let from = size.saturating_sub(tail.len() as u64);
+        let read = std::os::unix::fs::FileExt::read_at(&file, &mut tail, from).unwrap();
+        String::from_utf8_lossy(&tail[..read]).into_owned()
     }
 
     pub(super) fn json_text(&self) -> String {
@@ -333,6 +380,20 @@ impl Writers {
     }
 }
 
+pub(super) struct Flood {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<(u64, u64)>>,
+}
+
+impl Flood {
+    /// Events and bytes written.
+    pub(super) fn stop(self) -> (u64, u64) {
+        self.stop.store(true, Ordering::Relaxed);
+        let ended = self.threads.into_iter().map(|t| t.join().unwrap());
+        ended.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+}
+
 pub(super) struct Worker {
     name: &'static str,
     child: Child,
@@ -385,14 +446,21 @@ impl Drop for Worker {
 /// Appends event number `n` of `decky`; returns its id.
 pub(super) fn append(spool: &spool::Writer, decky: &str, n: u32) -> String {
     let eid = decnet::decoy::session::new_id();
+    spool
+        .append(&syslog::write(&event(decky, &eid, n)))
+        .unwrap();
+    eid
+}
+
+fn event(decky: &str, eid: &str, n: u32) -> Event {
     let mut fields = vec![("command".to_owned(), format!("echo \"{n}\" ]\n\u{1b}[0m"))];
     if n.is_multiple_of(5) {
         fields.extend(
             Credential::plaintext(Some("root"), format!("pw{}", n % 50).as_bytes()).fields(),
         );
     }
-    let event = Event {
-        eid: eid.clone(),
+    Event {
+        eid: eid.to_owned(),
         ts: Stamp::now(),
         severity: Severity::Info,
         decky: decky.to_owned(),
@@ -406,7 +474,5 @@ pub(super) fn append(spool: &spool::Writer, decky: &str, n: u32) -> String {
         }),
         fields,
         msg: String::new(),
-    };
-    spool.append(&syslog::write(&event)).unwrap();
-    eid
+    }
 }
