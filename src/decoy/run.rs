@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::decoy::control::{self, Status};
 use crate::decoy::listen::{self, Host};
 use crate::decoy::session::Sink;
-use crate::decoy::shared;
+use crate::decoy::{Values, shared};
 use crate::model::{Severity, Wish};
 use crate::net::descriptor;
 use crate::persona::Persona;
@@ -120,6 +120,7 @@ pub async fn run(dir: &Path, stop: CancellationToken) -> anyhow::Result<()> {
     let persona = Arc::new(spec.persona.clone());
     let tracker = TaskTracker::new();
     let mut listeners = Vec::new();
+    let no_settings = Values::new();
     for service in &spec.wish.services {
         let (socket, row) = listen::bind(spec.ip, *service);
         listeners.push(row);
@@ -132,7 +133,11 @@ pub async fn run(dir: &Path, stop: CancellationToken) -> anyhow::Result<()> {
                 service: *service,
                 persona: Arc::clone(&persona),
                 sink: Arc::clone(&sink),
-                shared: shared(*service, &persona),
+                shared: shared(
+                    *service,
+                    &persona,
+                    spec.wish.settings.get(service).unwrap_or(&no_settings),
+                ),
                 stop: stop.clone(),
             },
         ));
