@@ -212,6 +212,14 @@ async fn callers_that_hang_or_send_garbage_hold_up_nobody() {
             "{reply}"
         );
     }
+    // Somebody who took over one decky must not reach another through its caller.
+    let other = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(
+        control::socket_path(&dir),
+        control::socket_path(other.path()),
+    )
+    .unwrap();
+    assert!(control::stop(other.path()).await.is_err());
     // More than any request may have.
     let mut stream = call();
     let block = vec![b'a'; 1 << 20];

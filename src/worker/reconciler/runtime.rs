@@ -27,6 +27,8 @@ pub(super) const START: Duration = Duration::from_secs(10);
 pub(super) const STOP: Duration = Duration::from_secs(5);
 /// Largest specification that is read back.
 const SPEC_MAX: u64 = 1024 * 1024;
+/// Most that is read of what it said on stderr.
+const SAID_MAX: u64 = 64 * 1024;
 /// How often to look while waiting.
 pub(super) const LOOK: Duration = Duration::from_millis(15);
 
@@ -130,19 +132,27 @@ pub(super) fn directories(config: &Config) -> io::Result<Vec<String>> {
 /// The runtime the decky of `dir` was started under, as its directory says; `None` when
 /// that cannot be read.
 pub(super) fn recorded(dir: &Path) -> Option<Runtime> {
-    let path = spec_path(dir);
-    let text = fs::OpenOptions::new()
-        .read(true)
-        // The decky may own its directory: no link leads out of it, nothing blocks.
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
-        .open(path)
-        .and_then(|file| {
-            let mut text = Vec::new();
-            file.take(SPEC_MAX).read_to_end(&mut text)?;
-            Ok(text)
-        });
-    let spec: Spec = serde_json::from_slice(&text.ok()?).ok()?;
+    let text = read_theirs(&spec_path(dir), SPEC_MAX).ok()?;
+    let spec: Spec = serde_json::from_slice(&text).ok()?;
     Some(spec.wish.runtime)
+}
+
+/// Reads at most `limit` bytes of a file in a directory that a decky may own: no link
+/// leads out of it, and nothing in it blocks.
+///
+/// # Errors
+/// When there is no such plain file, or it cannot be read.
+pub(super) fn read_theirs(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a plain file"));
+    }
+    let mut text = Vec::new();
+    file.take(limit).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Makes the decky's directory, owned by `owner` (user, group), and writes its
@@ -186,7 +196,8 @@ pub(super) async fn until_answering(
                 return Ok(status);
             }
             if let Some(how) = ended()? {
-                let said = fs::read_to_string(errors_path(dir)).unwrap_or_default();
+                let said = read_theirs(&errors_path(dir), SAID_MAX).unwrap_or_default();
+                let said = String::from_utf8_lossy(&said);
                 let said = said.lines().last().unwrap_or("it said nothing");
                 anyhow::bail!("the decky process ended at once ({how}): {said}");
             }
