@@ -65,7 +65,7 @@ fn refuse(why: Why, text: impl Into<String>) -> Refusal {
     Refusal { why, text }
 }
 
-/// Binds the socket in `dir`: in the mode it will have from the first instant on.
+/// Binds the socket in `dir`, for its owner and group only.
 ///
 /// # Errors
 /// When it cannot be bound.

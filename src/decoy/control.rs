@@ -7,13 +7,17 @@
 //! decky over): it is bounded in size and time, cleaned of control characters, and
 //! never used as a path or a process to act on. Fields nobody knows are ignored.
 
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use nix::fcntl::OFlag;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -348,7 +352,8 @@ async fn ask<T: DeserializeOwned>(
     let mut line = serde_json::to_vec(request).map_err(|e| Error::Io(e.into()))?;
     line.push(b'\n');
     let exchange = async {
-        let stream = UnixStream::connect(socket_path(dir)).await?;
+        let socket = own_socket(dir)?;
+        let stream = UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await?;
         // The process that called listen, in our numbering; 0 when it has none here.
         let pid = stream.peer_cred().ok().and_then(|c| c.pid());
         let pid = pid.filter(|pid| *pid > 0);
@@ -374,6 +379,21 @@ async fn ask<T: DeserializeOwned>(
         }
     };
     read_reply(&reply).map(|value| (value, pid))
+}
+
+/// The socket in `dir` itself: a decky that was taken over could leave a link to another
+/// decky's, or to any other daemon's, in its place.
+fn own_socket(dir: &Path) -> io::Result<File> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let socket = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(socket_path(dir))?;
+    if socket.metadata()?.file_type().is_socket() {
+        Ok(socket)
+    } else {
+        Err(io::Error::other("it is not a socket"))
+    }
 }
 
 /// Understands one reply line.

@@ -30,7 +30,7 @@ pub const NAMES_MAX: usize = 4096;
 /// Largest index read back.
 const INDEX_MAX: u64 = 16 * 1024 * 1024;
 /// Mode of a directory that only planted files imply.
-const DIR_MODE: u32 = 0o755;
+pub(super) const DIR_MODE: u32 = 0o755;
 
 /// What is known of a planted file without reading it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -447,12 +447,6 @@ fn read_bounded(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
         ));
     }
     Ok(content)
-}
-
-/// The mode services show for a directory that only planted files imply.
-#[must_use]
-pub const fn dir_mode() -> u32 {
-    DIR_MODE
 }
 
 #[cfg(test)]

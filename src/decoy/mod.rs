@@ -28,6 +28,7 @@ pub mod run;
 pub mod session;
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use session::{End, Session};
@@ -47,13 +48,20 @@ pub async fn serve(service: Service, session: &mut Session) -> Result<(), End> {
     }
 }
 
+/// Settings of one service by key; see [`crate::model::setting`].
+pub type Values = BTreeMap<String, serde_json::Value>;
+
 /// What all connections of one service on one decky share (a store, a file tree);
 /// made once per listener and handed to every session as [`Session::shared`].
 #[must_use]
-pub fn shared(service: Service, persona: &Persona) -> Arc<dyn Any + Send + Sync> {
+pub fn shared(
+    service: Service,
+    persona: &Persona,
+    settings: &Values,
+) -> Arc<dyn Any + Send + Sync> {
     match service {
-        Service::Redis => Arc::new(redis::Shared::new(persona)),
-        Service::Http => Arc::new(http::Shared::new(persona)),
-        Service::Ftp => Arc::new(ftp::Shared::new(persona)),
+        Service::Redis => Arc::new(redis::Shared::new(persona, settings)),
+        Service::Http => Arc::new(http::Shared::new(persona, settings)),
+        Service::Ftp => Arc::new(ftp::Shared::new(persona, settings)),
     }
 }

@@ -2,7 +2,6 @@
 //! added, removed and configured without touching the connections of any other.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,12 +14,9 @@ use crate::decoy::disk::Disk;
 use crate::decoy::listen::{self, Host};
 use crate::decoy::run::Spec;
 use crate::decoy::session::Sink;
-use crate::decoy::shared;
+use crate::decoy::{Values, shared};
 use crate::model::{Listener, Service};
 use crate::persona::Persona;
-
-/// Settings of one service.
-type Values = BTreeMap<String, serde_json::Value>;
 
 /// What all services of the decky have in common.
 #[derive(Clone, Debug)]
@@ -126,7 +122,7 @@ impl Offer {
     fn begin(&self, socket: TcpListener, row: Listener, settings: Values) -> Open {
         let common = &self.common;
         let stop = common.stop.child_token();
-        let shared: Arc<dyn Any + Send + Sync> = shared(row.service, &common.persona);
+        let shared: Arc<dyn Any + Send + Sync> = shared(row.service, &common.persona, &settings);
         let host = Host {
             service: row.service,
             persona: Arc::clone(&common.persona),

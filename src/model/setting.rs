@@ -2,6 +2,8 @@
 //! live configuration and the API may set, with its type. A value that is not of its
 //! type is refused, so `nla = false` means false wherever it comes from.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::model::Service;
@@ -20,6 +22,10 @@ pub enum Kind {
     Text,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// Header fields: `Name: value`, several with `|` between; as JSON also a map.
+    Headers,
+    /// Text, or `b64:` and base64.
+    Bytes,
 }
 
 /// One setting of one service.
@@ -41,13 +47,55 @@ pub const SETTINGS: &[Setting] = &[
         service: Service::Http,
         key: "server_header",
         kind: Kind::Text,
-        doc: "Server header sent instead of the persona's.",
+        doc: "Server header sent instead of the persona's; a known product answers in its own way.",
+    },
+    Setting {
+        service: Service::Http,
+        key: "response_code",
+        kind: Kind::Int(100, 599),
+        doc: "Status of every answer that would be 200.",
+    },
+    Setting {
+        service: Service::Http,
+        key: "fake_app",
+        kind: Kind::Choice(&["none", "login"]),
+        doc: "What the site shows: the server's start page, or a portal with a sign-in form.",
+    },
+    Setting {
+        service: Service::Http,
+        key: "extra_headers",
+        kind: Kind::Headers,
+        doc: "Header fields added to every answer, 'Name: value' with '|' between.",
+    },
+    Setting {
+        service: Service::Http,
+        key: "custom_body",
+        kind: Kind::Bytes,
+        doc: "Content of the front page, as text or as b64:….",
     },
     Setting {
         service: Service::Redis,
         key: "version",
         kind: Kind::Text,
-        doc: "Version reported instead of the persona's.",
+        doc: "Version reported instead of the persona's, like 7.0.15.",
+    },
+    Setting {
+        service: Service::Redis,
+        key: "os_string",
+        kind: Kind::Text,
+        doc: "What INFO says the operating system is.",
+    },
+    Setting {
+        service: Service::Redis,
+        key: "password",
+        kind: Kind::Text,
+        doc: "Password clients must give (requirepass); empty asks for none.",
+    },
+    Setting {
+        service: Service::Ftp,
+        key: "banner",
+        kind: Kind::Text,
+        doc: "Greeting sent instead of the server's own, without the code 220.",
     },
     Setting {
         service: Service::Ftp,
@@ -87,6 +135,78 @@ pub fn parse(service: Service, key: &str, text: &str) -> Result<Value, String> {
                 Err(bad(format!("must be one of {}", words.join(", "))))
             }
         }
+        Kind::Headers => headers(text).map(|_| Value::from(text)).map_err(bad),
+        Kind::Bytes => bytes(text).map(|_| Value::from(text)).map_err(bad),
+    }
+}
+
+/// Checks the JSON form of a setting (the API, the live configuration); gives it the way
+/// [`parse`] would.
+///
+/// # Errors
+/// One line saying what is wrong.
+pub fn check(service: Service, key: &str, value: &Value) -> Result<Value, String> {
+    let setting = find(service, key)?;
+    match (setting.kind, value) {
+        (Kind::Bool, Value::Bool(_)) => Ok(value.clone()),
+        (Kind::Int(..), Value::Number(number)) => parse(service, key, &number.to_string()),
+        (Kind::Headers, Value::Object(map)) => {
+            let mut list = Vec::new();
+            for (name, value) in map {
+                let value = value.as_str().ok_or_else(|| {
+                    format!("{service}.{key}: the value of '{name}' must be text")
+                })?;
+                if value.contains('|') {
+                    return Err(format!("{service}.{key}: '{name}' may not hold '|'"));
+                }
+                list.push(format!("{name}: {value}"));
+            }
+            parse(service, key, &list.join("|"))
+        }
+        (_, Value::String(text)) => parse(service, key, text),
+        _ => Err(format!("{service}.{key} = {value} is of the wrong type")),
+    }
+}
+
+/// The fields of a [`Kind::Headers`] text.
+///
+/// # Errors
+/// What the value must be, to follow its name in a sentence.
+pub fn headers(text: &str) -> Result<Vec<(String, String)>, String> {
+    if text.len() > TEXT_MAX || text.chars().any(char::is_control) {
+        return Err("must hold no line ends or control characters".to_owned());
+    }
+    text.split('|')
+        .filter(|entry| !entry.trim().is_empty())
+        .map(|entry| {
+            let (name, value) = entry.split_once(':').unwrap_or((entry, ""));
+            let name = name.trim();
+            let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`~".contains(c);
+            let framing = ["content-length", "transfer-encoding", "connection"];
+            if !entry.contains(':') || name.is_empty() || !name.chars().all(token) {
+                return Err("must be 'Name: value' with '|' between".to_owned());
+            }
+            if framing.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+                return Err(format!("must not set {name}, which the server does itself"));
+            }
+            Ok((name.to_owned(), value.trim().to_owned()))
+        })
+        .collect()
+}
+
+/// The bytes of a [`Kind::Bytes`] text.
+///
+/// # Errors
+/// What the value must be, to follow its name in a sentence.
+pub fn bytes(text: &str) -> Result<Vec<u8>, String> {
+    if text.len() > TEXT_MAX {
+        return Err(format!("must be at most {TEXT_MAX} bytes"));
+    }
+    match text.strip_prefix("b64:") {
+        Some(encoded) => STANDARD
+            .decode(encoded.trim())
+            .map_err(|error| format!("must be base64 after b64: ({error})")),
+        None => Ok(text.as_bytes().to_vec()),
     }
 }
 
@@ -121,7 +241,33 @@ mod tests {
             );
         }
         assert!(parse(Service::Ftp, "anonymous", "nein").is_err());
+        assert!(check(Service::Ftp, "anonymous", &Value::Bool(false)).is_ok());
+        assert!(check(Service::Ftp, "anonymous", &Value::from(0)).is_err());
         let unknown = parse(Service::Ftp, "nla", "false").unwrap_err();
         assert!(unknown.contains("anonymous"), "{unknown}");
+    }
+
+    #[test]
+    fn no_header_can_end_its_line_or_change_the_framing() {
+        let headers = |text: &str| parse(Service::Http, "extra_headers", text);
+        assert!(headers("X-A: b|Via: c").is_ok());
+        for bad in ["X-A: b\r\nX: y", "X A: b", "novalue", "Content-Length: 3"] {
+            assert!(headers(bad).is_err(), "{bad}");
+        }
+        let map = serde_json::json!({"X-A": "b", "X-B": "c"});
+        let text = check(Service::Http, "extra_headers", &map).unwrap();
+        assert_eq!(text, "X-A: b|X-B: c");
+        let split = serde_json::json!({"X-A": "b\nc"});
+        assert!(check(Service::Http, "extra_headers", &split).is_err());
+    }
+
+    #[test]
+    fn numbers_have_their_range_and_bodies_their_encoding() {
+        let code = |text: &str| parse(Service::Http, "response_code", text);
+        assert_eq!(code("503"), Ok(Value::from(503)));
+        assert!(code("99").is_err() && code("600").is_err() && code("x").is_err());
+        assert!(parse(Service::Http, "fake_app", "wordpress").is_err());
+        assert_eq!(bytes("b64:aGk="), Ok(b"hi".to_vec()));
+        assert!(bytes("b64:*").is_err());
     }
 }

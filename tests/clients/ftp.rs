@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use decnet::decoy::Values;
 use decnet::decoy::ftp::Shared;
 use decnet::model::Service;
 use decnet::persona::{FtpServer, Persona};
@@ -26,7 +27,7 @@ fn host(server: FtpServer, version: &str, anonymous: bool) -> Decky {
         // Accounts are drawn from the seed: look for one that fits.
         for n in 0.. {
             persona.seed = format!("{n:064x}");
-            if Shared::new(persona).anonymous().1 == anonymous {
+            if Shared::new(persona, &Values::new()).anonymous().1 == anonymous {
                 break;
             }
         }
@@ -34,7 +35,7 @@ fn host(server: FtpServer, version: &str, anonymous: bool) -> Decky {
 }
 
 fn planted(persona: &Persona) -> (String, String) {
-    let shared = Shared::new(persona);
+    let shared = Shared::new(persona, &Values::new());
     let (user, password) = shared.planted();
     (user.to_owned(), password.to_owned())
 }

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
+use decnet::decoy::Values;
 use decnet::decoy::http::Shared;
 use decnet::model::Service;
 use decnet::persona::{Persona, WebServer};
@@ -97,7 +98,7 @@ fn oracle(persona: &Persona, port: u16) -> Oracle {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path();
     fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
-    let shared = Shared::new(persona);
+    let shared = Shared::new(persona, &Values::new());
     for (path, body, modified) in shared.files() {
         let path = root.join("www").join(path.trim_start_matches('/'));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -316,7 +317,7 @@ fn compare(server: WebServer) {
     });
     let addr = decky.addr(Service::Http);
     let oracle = oracle(&decky.persona, addr.port());
-    let shared = Shared::new(&decky.persona);
+    let shared = Shared::new(&decky.persona, &Values::new());
     let field = |path: &str, name: &str, extra: &str| {
         let head = format!("HEAD {path} HTTP/1.0\r\n{extra}\r\n");
         let (answer, _) = ask(oracle.addr, head.as_bytes());
@@ -489,7 +490,7 @@ fn curl_leaves_its_credentials() {
                 ("secret_printable", "toor!"),
             ],
         );
-        let digest = Shared::new(&decky.persona).pages()[3].clone();
+        let digest = Shared::new(&decky.persona, &Values::new()).pages()[3].clone();
         curl(&["--digest", "-u", "bob:hunter2", &url(&digest)]);
         let event = decky.event("auth", &[("scheme", "digest"), ("principal", "bob")]);
         let crack = event.field("crack").unwrap().to_owned();

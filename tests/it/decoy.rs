@@ -66,7 +66,7 @@ fn transcripts(service: Service) -> Vec<PathBuf> {
 async fn replay_all(service: Service) {
     let mut wrong = Vec::new();
     for path in transcripts(service) {
-        let transcript = Transcript::load(&path);
+        let transcript = Transcript::load(service, &path);
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let mut seen = Vec::new();
         for feed in [Feed::Whole, Feed::ByteByByte] {
@@ -103,7 +103,7 @@ async fn replay(
     let dir = tempfile::tempdir().unwrap();
     let sink = Arc::new(Sink::open(dir.path(), "decky-01", 1 << 30).unwrap());
     let persona = Arc::new(transcript.persona.clone());
-    let shared = decoy::shared(service, &persona);
+    let shared = decoy::shared(service, &persona, &transcript.settings);
     let disk = Arc::new(Disk::open(dir.path(), Style::Posix).unwrap());
     let mut client = Client {
         open: BTreeMap::new(),

@@ -2,6 +2,7 @@
 //! under `tests/it/transcripts/<service>/` is one test case; a line is one of
 //!
 //! - `P: key=value …` persona: `seed` picks the host, any other key replaces a field
+//! - `V: key=value …` settings of the service, in their text form
 //! - `C: bytes`       the client sends; several in a row are one write
 //! - `S: bytes`       the server answers exactly this; several in a row are one answer
 //! - `S~ regex`       a part of the answer that varies
@@ -18,7 +19,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use decnet::model::Stamp;
+use decnet::decoy::Values;
+use decnet::model::{Service, Stamp, setting};
 use decnet::persona::Persona;
 use regex::bytes::Regex;
 
@@ -44,6 +46,7 @@ pub(crate) struct Wanted {
 #[derive(Debug)]
 pub(crate) struct Transcript {
     pub(crate) persona: Persona,
+    pub(crate) settings: Values,
     pub(crate) steps: Vec<Step>,
     pub(crate) wanted: Vec<Wanted>,
     pub(crate) unwanted: Vec<String>,
@@ -61,11 +64,12 @@ impl Wanted {
 }
 
 impl Transcript {
-    pub(crate) fn load(path: &Path) -> Self {
+    pub(crate) fn load(service: Service, path: &Path) -> Self {
         let text = std::fs::read_to_string(path).unwrap();
         let mut persona = BTreeMap::new();
         let mut this = Self {
             persona: host(&persona),
+            settings: Values::new(),
             steps: Vec::new(),
             wanted: Vec::new(),
             unwanted: Vec::new(),
@@ -82,6 +86,11 @@ impl Transcript {
                 "P:" => persona.extend(words(rest).into_iter().map(|w| {
                     let (key, value) = w.split_once('=').expect(&at);
                     (key.to_owned(), value.to_owned())
+                })),
+                "V:" => this.settings.extend(words(rest).into_iter().map(|w| {
+                    let (key, value) = w.split_once('=').expect(&at);
+                    let value = setting::parse(service, key, value).expect(&at);
+                    (key.to_owned(), value)
                 })),
                 "C:" => match this.steps.last_mut() {
                     Some(Step::Send(bytes)) => bytes.extend(unescape(rest, &at)),

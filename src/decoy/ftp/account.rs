@@ -5,7 +5,7 @@
 use rand::RngExt;
 
 use crate::decoy::ftp::tree::Owner;
-use crate::persona::Persona;
+use crate::persona::{FtpServer, Persona};
 
 /// What anonymous users may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,16 +53,26 @@ pub(super) struct Accounts {
     pub(super) home: Owner,
     /// Ids of the system user `ftp`.
     pub(super) ftp: Owner,
+    /// Whether every name and password will do (print servers).
+    open: bool,
+    /// Whether names have no case and may carry a domain (Windows).
+    windows: bool,
 }
 
 impl Accounts {
-    /// Those of `persona`.
-    pub(super) fn new(persona: &Persona) -> Self {
+    /// Those of `persona`; `wanted` says whether anonymous users get in, `None` leaves it
+    /// to the host.
+    pub(super) fn new(persona: &Persona, wanted: Option<bool>) -> Self {
         let mut rng = persona.rng("ftp/accounts");
         let anonymous = match rng.random_range(0..10) {
             0..4 => Anonymous::Off,
             4..7 => Anonymous::ReadOnly,
             _ => Anonymous::Upload,
+        };
+        let anonymous = match (wanted, anonymous) {
+            (Some(false), _) => Anonymous::Off,
+            (Some(true), Anonymous::Off) => Anonymous::ReadOnly,
+            (_, drawn) => drawn,
         };
         let index = rng.random_range(0..persona.users.len().max(1));
         let user = persona
@@ -97,6 +107,8 @@ impl Accounts {
                 uid: system,
                 gid: system.saturating_add(rng.random_range(3..12)),
             },
+            open: persona.ftp_server == FtpServer::Jetdirect && wanted != Some(false),
+            windows: persona.ftp_server == FtpServer::Microsoft,
         }
     }
 
@@ -116,7 +128,14 @@ impl Accounts {
                 owner: self.ftp,
             });
         }
-        (name == self.user && password == self.password.as_bytes()).then(|| Login {
+        // A print server looks at neither.
+        let known = if self.windows {
+            let bare = name.rsplit('\\').next().unwrap_or(name);
+            bare.eq_ignore_ascii_case(&self.user)
+        } else {
+            name == self.user
+        };
+        (self.open || known && password == self.password.as_bytes()).then(|| Login {
             name: name.to_owned(),
             typed: name.to_owned(),
             area: Area::Home,
@@ -140,7 +159,7 @@ mod tests {
                 &crate::persona::Asked::default(),
                 Stamp(1_760_000_000_000_000),
             );
-            let accounts = Accounts::new(&persona);
+            let accounts = Accounts::new(&persona, None);
             kinds.push(accounts.anonymous);
             assert!(persona.users.contains(&accounts.user));
             assert!(

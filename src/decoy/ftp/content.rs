@@ -8,15 +8,16 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use crate::decoy::ftp::account::{Accounts, Anonymous};
+use crate::decoy::ftp::devices;
 use crate::decoy::ftp::tree::{Content, Kind, Node, Owner, Tree, join, split};
-use crate::model::Stamp;
-use crate::persona::Persona;
+use crate::model::{Family, Stamp};
+use crate::persona::{FtpServer, Persona};
 
 const DAY: u64 = 86_400;
 
 /// What a drawn file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
+pub(super) enum What {
     Readme,
     Notes,
     Settings,
@@ -26,6 +27,10 @@ enum What {
     Prices,
     Dump,
     Site,
+    PowerShell,
+    AppSettings,
+    WebConfig,
+    RouterConfig,
 }
 
 /// A drawn file.
@@ -51,6 +56,10 @@ impl Recipe {
             What::Prices => prices(&mut rng).into_bytes(),
             What::Dump => dump(persona, &mut rng, self.mtime).into_bytes(),
             What::Site => site(persona, self.mtime),
+            What::PowerShell => devices::powershell(persona).into_bytes(),
+            What::AppSettings => devices::app_settings(persona).into_bytes(),
+            What::WebConfig => devices::web_config().into_bytes(),
+            What::RouterConfig => devices::router_config(persona, &mut rng).into_bytes(),
         }
     }
 }
@@ -65,6 +74,16 @@ pub(super) struct Areas {
 
 /// Furnishes both areas.
 pub(super) fn furnish(persona: &Persona, accounts: &Accounts) -> Areas {
+    match persona.ftp_server {
+        FtpServer::Microsoft => devices::windows(persona, accounts),
+        FtpServer::Jetdirect => devices::printer(persona, accounts),
+        FtpServer::CiscoIos => devices::router(persona, accounts),
+        FtpServer::Vsftpd | FtpServer::Proftpd => unix(persona, accounts),
+    }
+}
+
+/// A home directory and `/srv/ftp` of a Unix server.
+fn unix(persona: &Persona, accounts: &Accounts) -> Areas {
     let mut rng = persona.rng("ftp/areas");
     let boot = persona.booted_at;
     let root = Owner { uid: 0, gid: 0 };
@@ -76,12 +95,11 @@ pub(super) fn furnish(persona: &Persona, accounts: &Accounts) -> Areas {
         owner: accounts.home,
         tree: Tree::new(accounts.home, 0o755, after(&mut rng, boot, 1), inode),
     };
-    work.file(
-        "/.bash_history",
-        What::History,
-        0o600,
-        after(&mut rng, boot, 2),
-    );
+    let history = match persona.family {
+        Family::Bsd => "/.sh_history",
+        _ => "/.bash_history",
+    };
+    work.file(history, What::History, 0o600, after(&mut rng, boot, 2));
     work.file(
         "/notes.txt",
         What::Notes,
@@ -150,19 +168,20 @@ pub(super) fn furnish(persona: &Persona, accounts: &Accounts) -> Areas {
     }
 }
 
-struct Work<'a> {
-    persona: &'a Persona,
-    recipes: Vec<Recipe>,
-    owner: Owner,
-    tree: Tree,
+/// An area being furnished.
+pub(super) struct Work<'a> {
+    pub(super) persona: &'a Persona,
+    pub(super) recipes: Vec<Recipe>,
+    pub(super) owner: Owner,
+    pub(super) tree: Tree,
 }
 
 impl Work<'_> {
-    fn dir(&mut self, path: &str, mode: u32, mtime: Stamp) {
+    pub(super) fn dir(&mut self, path: &str, mode: u32, mtime: Stamp) {
         self.add(path, Kind::Dir, mode, mtime);
     }
 
-    fn file(&mut self, path: &str, what: What, mode: u32, mtime: Stamp) {
+    pub(super) fn file(&mut self, path: &str, what: What, mode: u32, mtime: Stamp) {
         let recipe = Recipe {
             label: format!("ftp/file{path}"),
             what,
@@ -192,7 +211,7 @@ impl Work<'_> {
 }
 
 /// A moment between `near` and `far` days before `boot`, in whole seconds.
-fn before(rng: &mut StdRng, boot: Stamp, near: u64, far: u64) -> Stamp {
+pub(super) fn before(rng: &mut StdRng, boot: Stamp, near: u64, far: u64) -> Stamp {
     let back = rng.random_range(near.saturating_mul(DAY)..far.saturating_mul(DAY));
     let back = i64::try_from(back).unwrap_or(0).saturating_mul(1_000_000);
     Stamp(
@@ -203,17 +222,17 @@ fn before(rng: &mut StdRng, boot: Stamp, near: u64, far: u64) -> Stamp {
 }
 
 /// A moment in the `days` after `boot`.
-fn after(rng: &mut StdRng, boot: Stamp, days: u64) -> Stamp {
+pub(super) fn after(rng: &mut StdRng, boot: Stamp, days: u64) -> Stamp {
     boot.plus(Duration::from_secs(
         rng.random_range(0..days.saturating_mul(DAY)),
     ))
 }
 
-fn day(at: Stamp) -> String {
+pub(super) fn day(at: Stamp) -> String {
     at.utc().date().strftime("%Y%m%d").to_string()
 }
 
-fn word(rng: &mut StdRng, words: &[&'static str]) -> &'static str {
+pub(super) fn word(rng: &mut StdRng, words: &[&'static str]) -> &'static str {
     let at = rng.random_range(0..words.len().max(1));
     words.get(at).copied().unwrap_or("")
 }
@@ -281,11 +300,20 @@ fn settings(persona: &Persona) -> String {
 
 fn script(persona: &Persona) -> String {
     format!(
-        "#!/bin/sh\nset -e\ncd /var/www/portal\ngit pull --ff-only\n\
+        "#!/bin/sh\nset -e\ncd {root}/portal\ngit pull --ff-only\n\
          composer install --no-dev -q\nphp artisan migrate --force\n\
-         rsync -a public/ deploy@web02.{}:/var/www/portal/public/\n",
-        persona.domain
+         rsync -a public/ deploy@web02.{}:{root}/portal/public/\n",
+        persona.domain,
+        root = web_root(persona),
     )
+}
+
+/// Where web sites lie.
+fn web_root(persona: &Persona) -> &'static str {
+    match persona.family {
+        Family::Bsd => "/usr/local/www",
+        _ => "/var/www",
+    }
 }
 
 fn history(persona: &Persona) -> String {
@@ -332,11 +360,17 @@ fn prices(rng: &mut StdRng) -> String {
 }
 
 fn dump(persona: &Persona, rng: &mut StdRng, at: Stamp) -> String {
+    let (platform, build) = match (persona.family, persona.distro.as_str()) {
+        (Family::Bsd, _) => ("FreeBSD13.2 (amd64)", ""),
+        (Family::Windows | Family::WindowsServer, _) => ("Win64 (AMD64)", ""),
+        (_, "Debian" | "Ubuntu") => ("debian-linux-gnu (x86_64)", "-0+deb12u1"),
+        _ => ("Linux (x86_64)", ""),
+    };
     let mut text = format!(
-        "-- MariaDB dump 10.19  Distrib 10.11.6-MariaDB, for debian-linux-gnu (x86_64)\n--\n\
+        "-- MariaDB dump 10.19  Distrib 10.11.6-MariaDB, for {platform}\n--\n\
          -- Host: localhost    Database: {company}_prod\n\
          -- ------------------------------------------------------\n\
-         -- Server version\t10.11.6-MariaDB-0+deb12u1\n\n\
+         -- Server version\t10.11.6-MariaDB{build}\n\n\
          DROP TABLE IF EXISTS `users`;\nCREATE TABLE `users` (\n  `id` int(11) NOT NULL \
          AUTO_INCREMENT,\n  `email` varchar(190) NOT NULL,\n  `name` varchar(120) DEFAULT NULL,\n  \
          `password` varchar(255) NOT NULL,\n  PRIMARY KEY (`id`)\n) ENGINE=InnoDB DEFAULT \
@@ -376,17 +410,22 @@ fn site(persona: &Persona, at: Stamp) -> Vec<u8> {
         persona.hex_id("ftp/db-password", 14),
     );
     let mut archive = Vec::new();
-    member(&mut archive, "www/", b'5', at, b"");
-    member(&mut archive, "www/index.html", b'0', at, page.as_bytes());
-    member(&mut archive, "www/config.php", b'0', at, config.as_bytes());
+    let owner = match persona.family {
+        Family::Bsd => "www",
+        _ => "www-data",
+    };
+    member(&mut archive, "www/", owner, at, b"");
+    member(&mut archive, "www/index.html", owner, at, page.as_bytes());
+    member(&mut archive, "www/config.php", owner, at, config.as_bytes());
     // Two empty blocks, then up to the record size of 10 KiB, as tar does.
     let padded = archive.len().saturating_add(1024).next_multiple_of(10_240);
     archive.resize(padded, 0);
     archive
 }
 
-/// One ustar member.
-fn member(archive: &mut Vec<u8>, name: &str, kind: u8, at: Stamp, data: &[u8]) {
+/// One ustar member; a name that ends with a slash is a directory.
+fn member(archive: &mut Vec<u8>, name: &str, owner: &str, at: Stamp, data: &[u8]) {
+    let kind = if name.ends_with('/') { b'5' } else { b'0' };
     let mode = if kind == b'5' { 0o755 } else { 0o644 };
     let mut header = Vec::with_capacity(512);
     let mut field = |text: &str, width: usize| {
@@ -396,16 +435,18 @@ fn member(archive: &mut Vec<u8>, name: &str, kind: u8, at: Stamp, data: &[u8]) {
     };
     field(name, 100);
     field(&format!("{mode:07o}"), 8);
-    field("0000041", 8);
-    field("0000041", 8);
+    // 33 on Debian, 80 on FreeBSD.
+    let id = if owner == "www" { "0000120" } else { "0000041" };
+    field(id, 8);
+    field(id, 8);
     field(&format!("{:011o}", data.len()), 12);
     field(&format!("{:011o}", at.0.div_euclid(1_000_000)), 12);
     field("        ", 8);
     field(&char::from(kind).to_string(), 1);
     field("", 100);
     field("ustar  ", 8);
-    field("www-data", 32);
-    field("www-data", 32);
+    field(owner, 32);
+    field(owner, 32);
     field("", 183);
     let sum: u32 = header.iter().map(|b| u32::from(*b)).sum();
     let sum = format!("{sum:06o}\0 ");
@@ -428,8 +469,8 @@ mod tests {
         let mut seen = Vec::new();
         for n in 0..5u8 {
             let persona = Persona::derive(&[n], "x", &crate::persona::Asked::default(), now);
-            let areas = furnish(&persona, &Accounts::new(&persona));
-            let again = furnish(&persona, &Accounts::new(&persona));
+            let areas = furnish(&persona, &Accounts::new(&persona, None));
+            let again = furnish(&persona, &Accounts::new(&persona, None));
             let files = areas.home.children("/backups");
             assert!(files.len() >= 3);
             for (name, node) in &files {

@@ -1,5 +1,6 @@
 //! The ftp decoy: the dialogue of vsftpd or of ProFTPD as Debian and Ubuntu package
-//! them, replies compared byte for byte with the real programs (`tests/clients/ftp.rs`).
+//! them, replies compared byte for byte with the real programs (`tests/clients/ftp.rs`),
+//! of Microsoft FTP Service, of HP JetDirect cards and of Cisco IOS.
 //!
 //! A client may log in with the one guessable password of the host, or anonymously
 //! where the host allows it, and then really lists, fetches and leaves files in a small
@@ -11,13 +12,17 @@
 //! never a password), `download` (path, size), `upload` (path, sha256, size), `port`
 //! (target, bounce).
 //!
-//! Layout: [`request`] cuts bytes into commands, `vsftpd` and `proftpd` answer them,
-//! [`tree`] and [`content`] are the files, [`list`] prints them, [`data`] moves them.
+//! Layout: [`request`] cuts bytes into commands, `vsftpd`, `proftpd`, `microsoft` and
+//! `plain` answer them, [`tree`] and [`content`] are the files, [`list`] prints them, [`data`] moves them.
 
 mod account;
 mod content;
 mod data;
+mod devices;
 mod list;
+mod microsoft;
+mod plain;
+mod planted;
 mod proftpd;
 pub mod request;
 mod tree;
@@ -29,15 +34,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::RngExt;
+use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::decoy::artifact;
+use crate::decoy::disk::Disk;
 use crate::decoy::ftp::account::{Accounts, Anonymous, Area, Login};
 use crate::decoy::ftp::content::Recipe;
 use crate::decoy::ftp::data::{Channel, NoData, Ports, Received};
+use crate::decoy::ftp::planted::Planted;
 use crate::decoy::ftp::request::{Framing, Line, Request};
 use crate::decoy::ftp::tree::{Content, Fault, Kind, Owner, Tree};
-use crate::decoy::{End, Session};
+use crate::decoy::{End, Session, Values};
 use crate::model::{Credential, Severity, Stamp};
 use crate::persona::{FtpServer, Persona};
 
@@ -52,17 +60,24 @@ pub struct Shared {
     home: Mutex<Tree>,
     public: Mutex<Tree>,
     recipes: Vec<Recipe>,
+    planted: Planted,
     /// Open control connections.
     open: AtomicUsize,
     /// Bytes of unfinished uploads.
     in_flight: AtomicUsize,
+    /// Print jobs taken so far.
+    jobs: AtomicUsize,
+    /// Greeting the operator set.
+    banner: Option<String>,
 }
 
 impl Shared {
-    /// The accounts and files of `persona`.
+    /// The accounts and files of `persona`, with the operator's `settings`.
     #[must_use]
-    pub fn new(persona: &Persona) -> Self {
-        let accounts = Accounts::new(persona);
+    pub fn new(persona: &Persona, settings: &Values) -> Self {
+        let anonymous = settings.get("anonymous").and_then(Value::as_bool);
+        let banner = settings.get("banner").and_then(Value::as_str);
+        let accounts = Accounts::new(persona, anonymous);
         let areas = content::furnish(persona, &accounts);
         Self {
             persona: persona.clone(),
@@ -70,8 +85,11 @@ impl Shared {
             home: Mutex::new(areas.home),
             public: Mutex::new(areas.public),
             recipes: areas.recipes,
+            planted: Planted::default(),
             open: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
+            jobs: AtomicUsize::new(persona.rng("ftp/jobs").random_range(1_200..48_000)),
+            banner: banner.filter(|b| !b.is_empty()).map(str::to_owned),
         }
     }
 
@@ -89,8 +107,11 @@ impl Shared {
     }
 
     /// The bytes of a file as far as they are kept.
-    fn bytes(&self, content: &Content) -> Arc<Vec<u8>> {
+    fn bytes(&self, content: &Content, disk: &Disk) -> Arc<Vec<u8>> {
         match content {
+            Content::Planted(path) => {
+                Arc::new(disk.read(path).map(|file| file.content).unwrap_or_default())
+            }
             Content::Kept(bytes) => Arc::clone(bytes),
             Content::Drawn(number) => Arc::new(
                 self.recipes
@@ -156,6 +177,8 @@ struct Conn<'a> {
     umask: u32,
     /// Facts chosen with OPTS MLST.
     facts: Option<Vec<String>>,
+    /// Listings in the style of Unix, after SITE DIRSTYLE.
+    unix_lists: bool,
     /// Bytes moved over data connections.
     moved: u64,
 }
@@ -171,11 +194,20 @@ pub async fn serve(s: &mut Session) -> Result<(), End> {
     let keep = Arc::clone(&shared);
     let clients = keep.open.fetch_add(1, Ordering::Relaxed).saturating_add(1);
     let _place = Place(&keep.open);
-    let vsftpd = s.persona.ftp_server == FtpServer::Vsftpd;
-    let (framing, greeting) = if vsftpd {
-        (vsftpd::FRAMING, vsftpd::greeting(&s.persona))
-    } else {
-        (proftpd::framing(&s.persona), proftpd::greeting(s.local))
+    let server = s.persona.ftp_server;
+    let vsftpd = server == FtpServer::Vsftpd;
+    let (framing, greeting) = match server {
+        FtpServer::Vsftpd => (vsftpd::FRAMING, vsftpd::greeting(&s.persona)),
+        FtpServer::Proftpd => (
+            proftpd::framing(&s.persona),
+            proftpd::greeting(&s.persona, s.local),
+        ),
+        FtpServer::Microsoft => (microsoft::FRAMING, microsoft::GREETING.to_owned()),
+        FtpServer::Jetdirect | FtpServer::CiscoIos => (plain::FRAMING, plain::greeting(&s.persona)),
+    };
+    let greeting = match &shared.banner {
+        Some(banner) => format!("220 {banner}"),
+        None => greeting,
     };
     s.limits.idle = Duration::from_secs(300);
     s.limits.buffer = 16 * 1024;
@@ -196,6 +228,7 @@ pub async fn serve(s: &mut Session) -> Result<(), End> {
         epsv_all: false,
         umask: 0o022,
         facts: None,
+        unix_lists: false,
         moved: 0,
     };
     conn.reply(&greeting).await?;
@@ -204,10 +237,11 @@ pub async fn serve(s: &mut Session) -> Result<(), End> {
             Ok(Some(line)) => line,
             Ok(None) => return conn.reply("500 Input line too long.").await,
             Err(End::Idle) => {
-                let farewell = if vsftpd {
-                    "421 Timeout."
-                } else {
-                    proftpd::timeout(conn.login.is_some())
+                let farewell = match server {
+                    FtpServer::Vsftpd => "421 Timeout.",
+                    FtpServer::Proftpd => proftpd::timeout(conn.login.is_some()),
+                    FtpServer::Microsoft => microsoft::TIMEOUT,
+                    FtpServer::Jetdirect | FtpServer::CiscoIos => plain::timeout(&conn.s.persona),
                 };
                 conn.reply(farewell).await?;
                 return Err(End::Idle);
@@ -220,14 +254,18 @@ pub async fn serve(s: &mut Session) -> Result<(), End> {
         if !line.refusals.is_empty() {
             conn.s.send(&line.refusals).await?;
         }
-        let step = if vsftpd {
-            let request = Request::new(&line.text, |b| b == b' ');
-            conn.record(&request);
-            Box::pin(vsftpd::answer(&mut conn, &request)).await?
-        } else {
-            let request = proftpd::request(&line.text);
-            conn.record(&request);
-            Box::pin(proftpd::answer(&mut conn, &request)).await?
+        let request = match server {
+            FtpServer::Proftpd => proftpd::request(&line.text),
+            _ => Request::new(&line.text, |b| b == b' '),
+        };
+        conn.record(&request);
+        let step = match server {
+            FtpServer::Vsftpd => Box::pin(vsftpd::answer(&mut conn, &request)).await?,
+            FtpServer::Proftpd => Box::pin(proftpd::answer(&mut conn, &request)).await?,
+            FtpServer::Microsoft => Box::pin(microsoft::answer(&mut conn, &request)).await?,
+            FtpServer::Jetdirect | FtpServer::CiscoIos => {
+                Box::pin(plain::answer(&mut conn, &request)).await?
+            }
         };
         if step == Step::Close {
             return Ok(());
@@ -334,6 +372,14 @@ impl Conn<'_> {
 
     /// The files of the login. Never held across an await.
     fn tree(&self) -> MutexGuard<'_, Tree> {
+        let shared = &self.shared;
+        shared.planted.follow(
+            &self.s.disk,
+            self.s.persona.ftp_server,
+            &shared.accounts,
+            &shared.home,
+            &shared.public,
+        );
         let tree = match self.area() {
             Area::Home => &self.shared.home,
             Area::Public => &self.shared.public,
@@ -372,7 +418,7 @@ impl Conn<'_> {
         if !node.allows(self.owner(), 4) {
             return Err(Fault::Denied);
         }
-        Ok((self.shared.bytes(content), *size))
+        Ok((self.shared.bytes(content, &self.s.disk), *size))
     }
 
     /// The peer's address, IPv4 in its own form.
@@ -494,7 +540,9 @@ impl Conn<'_> {
         let (old, old_size) = {
             let tree = self.tree();
             match tree.get(path).map(|node| &node.kind) {
-                Ok(Kind::File { size, content }) => (self.shared.bytes(content), *size),
+                Ok(Kind::File { size, content }) => {
+                    (self.shared.bytes(content, &self.s.disk), *size)
+                }
                 _ => (Arc::new(Vec::new()), 0),
             }
         };
@@ -515,6 +563,11 @@ impl Conn<'_> {
             whole.truncate(artifact::MAX_BYTES);
         }
         (whole, end)
+    }
+
+    /// The number of the next print job.
+    fn jobs(&self) -> usize {
+        self.shared.jobs.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Whether this connection has failed to log in too often.

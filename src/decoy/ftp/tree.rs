@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::decoy::disk::Place;
 use crate::model::Stamp;
 
 /// Most names an area may hold.
@@ -65,6 +66,8 @@ pub(super) struct Owner {
 pub(super) enum Content {
     /// Drawn again from the persona each time; the number names what.
     Drawn(usize),
+    /// Planted by the operator; lies on the disk.
+    Planted(Place),
     /// Left by somebody. Shorter than the file's size when it was too large to keep.
     Kept(Arc<Vec<u8>>),
 }
@@ -202,6 +205,18 @@ impl Tree {
         let gap = 1u64.saturating_add(u64::try_from(path.len()).unwrap_or(0) % 7);
         self.next_inode = inode.saturating_add(gap);
         self.nodes.insert(path.to_owned(), Node { inode, ..node });
+    }
+
+    /// Takes `path` and all below it out; no permissions apply. The root only loses what
+    /// it holds.
+    pub(super) fn clear(&mut self, path: &str) {
+        let below = if path == "/" {
+            "/".to_owned()
+        } else {
+            format!("{path}/")
+        };
+        self.nodes
+            .retain(|name, _| name == "/" || (name != path && !name.starts_with(&below)));
     }
 
     /// What `path` is.

@@ -125,7 +125,7 @@ fn target<'a>(place: &Place<'a>, path: &[u8]) -> Target<'a> {
     let digest = place.site.digest_path.as_bytes();
     match path {
         b"*" => return Target::Server,
-        b"/login" => return Target::Login,
+        b"/login" if place.site.app => return Target::Login,
         b"/icons/" => return Target::Dir,
         b"/" => {
             return place
@@ -141,7 +141,9 @@ fn target<'a>(place: &Place<'a>, path: &[u8]) -> Target<'a> {
     if path.starts_with(digest) {
         return Target::Digest;
     }
-    if path == b"/server-status" || path.starts_with(b"/server-status/") {
+    // Only Debian's configuration has the status page on.
+    let status = path == b"/server-status" || path.starts_with(b"/server-status/");
+    if status && place.signed {
         return Target::Forbidden;
     }
     if place.site.is_dir(path) {
@@ -433,12 +435,19 @@ fn page(
 
 fn document(place: &Place<'_>, head: &Head, status: u16, title: &str, text: &str) -> String {
     let (host, port) = name(place, head);
+    let signature = if place.signed {
+        format!(
+            "<hr>\n<address>{} Server at {} Port {port}</address>\n",
+            place.server,
+            escape(&host)
+        )
+    } else {
+        String::new()
+    };
     format!(
         "<!DOCTYPE HTML PUBLIC \"-//W3C//DTD HTML 4.01//EN\" \"http://www.w3.org/TR/html4/strict.dtd\">\n\
-         <html><head>\n<title>{status} {title}</title>\n</head><body>\n<h1>{title}</h1>\n{text}<hr>\n\
-         <address>{} Server at {} Port {port}</address>\n</body></html>\n",
-        place.server,
-        escape(&host)
+         <html><head>\n<title>{status} {title}</title>\n</head><body>\n<h1>{title}</h1>\n{text}{signature}\
+         </body></html>\n"
     )
 }
 

@@ -1,11 +1,12 @@
-//! http decoy: nginx or Apache as the distribution ships them, with a small staff
-//! portal drawn from the persona.
+//! http decoy: the web server of the persona (nginx, Apache, IIS, lighttpd, HP EmWeb,
+//! Cisco IOS) with what such a host serves: a small staff portal, a start page, the
+//! pages of a device.
 //!
 //! One connection is a loop of *read a head, read its body, report, answer*. A head is
-//! read ([`request`]) and answered ([`nginx`], [`apache`]) the way the claimed server
-//! does it, down to header order and odd corners; `tests/clients/http.rs` holds both
-//! against the real programs. Nothing is ever let in: the sign-in form, `/admin/`
-//! (Basic) and one area behind Digest only collect what is tried.
+//! read ([`request`]) and answered the way the claimed server does it, down to header
+//! order and odd corners; [`skin`] is the table of servers, and `tests/clients/http.rs`
+//! holds the packaged ones against the real programs. Nothing is ever let in: sign-in
+//! forms and areas behind Basic, Digest and NTLM only collect what is tried.
 //!
 //! Events: `request` for every request, also for the ones nobody could understand;
 //! `auth` with the credential, if one came along (a header wins over a form); `upload`
@@ -15,14 +16,28 @@ mod apache;
 mod apache_head;
 mod auth;
 mod body;
+mod cisco;
+mod custom;
 mod date;
+pub(super) mod device;
+mod emweb;
 mod form;
+mod iis;
+mod iis_head;
+mod iis_pages;
+mod lighttpd;
+mod lighttpd_head;
 mod nginx;
 mod nginx_head;
+mod ntlm;
+mod pages;
+mod plain_head;
+mod planted;
 mod range;
 mod reply;
 pub mod request;
 mod site;
+mod skin;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,11 +46,15 @@ use std::time::Duration;
 use rand::RngExt;
 
 use self::body::{Chunks, Held, Taken};
+use self::custom::Custom;
 use self::form::Form;
+use self::ntlm::{Heard, Response, Talk};
+use self::planted::Planted;
 use self::reply::{Body, Place, Reply};
 use self::request::{Bad, Framing, Head};
 use self::site::Site;
-use super::{End, Session};
+use self::skin::{Skin, skin};
+use super::{End, Session, Values};
 use crate::model::{Credential, Stamp};
 use crate::persona::{Persona, WebServer};
 
@@ -52,39 +71,44 @@ const LINGER: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Shared {
     server: WebServer,
+    skin: &'static Skin,
     name: String,
     fqdn: String,
-    site: Site,
+    site: Arc<Site>,
+    planted: Planted,
+    custom: Custom,
     held: Held,
     serial: AtomicU64,
     allow: &'static str,
+    signed: bool,
 }
 
 impl Shared {
-    /// The site of `persona`.
+    /// The site of `persona` with the operator's `settings`.
     #[must_use]
-    pub fn new(persona: &Persona) -> Self {
-        let ubuntu = persona.distro == "Ubuntu";
-        let name = match persona.web_server {
-            WebServer::Nginx if ubuntu => format!("nginx/{} (Ubuntu)", persona.web_version),
-            WebServer::Nginx
-            | WebServer::Iis
-            | WebServer::Lighttpd
-            | WebServer::Emweb
-            | WebServer::CiscoIos => format!("nginx/{}", persona.web_version),
-            WebServer::Apache => format!("Apache/{} ({})", persona.web_version, persona.distro),
+    pub fn new(persona: &Persona, settings: &Values) -> Self {
+        let custom = Custom::new(settings);
+        // A header of another server brings that server's manners along.
+        let server = custom.server().unwrap_or(persona.web_server);
+        let name = match &custom.header {
+            Some(header) => header.clone(),
+            None => header(persona),
         };
         let turn = persona
             .rng("http/allow")
             .random_range(0..apache::ALLOW.len());
         Self {
-            server: persona.web_server,
+            server,
+            skin: skin(server),
             name,
             fqdn: persona.fqdn(),
-            site: Site::new(persona),
+            site: Arc::new(Site::new(persona, server, &custom)),
+            planted: Planted::default(),
+            custom,
             held: Held::default(),
             serial: AtomicU64::new(0),
             allow: apache::ALLOW.get(turn).copied().unwrap_or_default(),
+            signed: ["Debian", "Ubuntu"].contains(&persona.distro.as_str()),
         }
     }
 
@@ -109,9 +133,20 @@ impl Shared {
         ]
     }
 
-    fn place<'a>(&'a self, s: &Session, served: u32) -> Place<'a> {
+    /// The site with what is planted on the host.
+    fn site(&self, s: &Session) -> Arc<Site> {
+        self.planted.on(&self.site, self.server, &s.disk)
+    }
+
+    fn place<'a>(
+        &'a self,
+        site: &'a Site,
+        s: &Session,
+        served: u32,
+        challenge: Option<&'a str>,
+    ) -> Place<'a> {
         Place {
-            site: &self.site,
+            site,
             server: &self.name,
             fqdn: &self.fqdn,
             local: s.local,
@@ -122,29 +157,32 @@ impl Shared {
                 .fetch_add(1, Ordering::Relaxed)
                 .saturating_add(1),
             allow: self.allow,
+            signed: self.signed,
+            kernel: self.custom.header.as_deref(),
+            challenge,
         }
     }
 
     fn refuse(&self, place: &Place<'_>, bad: &Bad) -> Reply {
-        match self.server {
-            WebServer::Nginx
-            | WebServer::Iis
-            | WebServer::Lighttpd
-            | WebServer::Emweb
-            | WebServer::CiscoIos => nginx::refuse(place, bad),
-            WebServer::Apache => apache::refuse(place, bad),
-        }
+        self.custom.adorn((self.skin.refuse)(place, bad))
     }
 
     fn answer(&self, place: &Place<'_>, head: &Head, tried: Option<&str>) -> Reply {
-        match self.server {
-            WebServer::Nginx
-            | WebServer::Iis
-            | WebServer::Lighttpd
-            | WebServer::Emweb
-            | WebServer::CiscoIos => nginx::answer(place, head, tried),
-            WebServer::Apache => apache::answer(place, head, tried),
-        }
+        self.custom.adorn((self.skin.answer)(place, head, tried))
+    }
+}
+
+/// The `Server` field of the persona's own server.
+fn header(persona: &Persona) -> String {
+    let version = &persona.web_version;
+    match persona.web_server {
+        WebServer::Nginx if persona.distro == "Ubuntu" => format!("nginx/{version} (Ubuntu)"),
+        WebServer::Nginx => format!("nginx/{version}"),
+        WebServer::Apache => format!("Apache/{version} ({})", persona.distro),
+        WebServer::Iis => format!("Microsoft-IIS/{version}"),
+        WebServer::Lighttpd => format!("lighttpd/{version}"),
+        WebServer::Emweb => pages::emweb_header(persona),
+        WebServer::CiscoIos => "cisco-IOS".to_owned(),
     }
 }
 
@@ -158,18 +196,18 @@ pub async fn serve(s: &mut Session) -> Result<(), End> {
     };
     s.limits.buffer = HEAD_MAX;
     let mut served = 0u32;
+    let mut talk = Talk::default();
     loop {
         let head = match read_head(s, &shared, served).await? {
             Ok(head) => head,
             Err(bad) => {
-                let reply = shared.refuse(&shared.place(s, served), &bad);
+                let reply = shared.refuse(&shared.place(&shared.site, s, served, None), &bad);
                 report_bad(s, &bad, &reply);
                 s.send(&reply.bytes).await?;
                 return linger(s).await;
             }
         };
-        let reply = exchange(s, &shared, head, served).await?;
-        if reply {
+        if exchange(s, &shared, head, served, &mut talk).await? {
             return linger(s).await;
         }
         served = served.saturating_add(1);
@@ -182,21 +220,14 @@ async fn read_head(
     shared: &Shared,
     served: u32,
 ) -> Result<Result<Head, Bad>, End> {
-    let (first, next) = match shared.server {
-        WebServer::Nginx
-        | WebServer::Iis
-        | WebServer::Lighttpd
-        | WebServer::Emweb
-        | WebServer::CiscoIos => (60, 75),
-        WebServer::Apache => (20, apache::KEEP_ALIVE),
-    };
+    let (first, next) = shared.skin.patience;
     let mut looked = 0usize;
     loop {
         let news = s.buffer().get(looked..).unwrap_or_default();
         let worth = s.buffer().len() <= EAGER || news.contains(&b'\n');
         looked = s.buffer().len();
         if worth && looked > 0 {
-            match request::parse(shared.server, s.buffer()) {
+            match (shared.skin.parse)(s.buffer()) {
                 Ok(Some((head, used))) => {
                     s.consume(used);
                     return Ok(Ok(head));
@@ -209,8 +240,8 @@ async fn read_head(
         s.limits.idle = Duration::from_secs(if silent && served > 0 { next } else { first });
         match s.fill().await {
             Ok(_) => {}
-            // Apache says goodbye to who began a head; nginx just goes.
-            Err(End::Idle) if shared.server == WebServer::Apache && s.buffer().contains(&b'\n') => {
+            // Some say goodbye to who began a head; most just go.
+            Err(End::Idle) if shared.skin.farewell && s.buffer().contains(&b'\n') => {
                 return Ok(Err(Head::empty().bad(408)));
             }
             Err(End::Limit) if s.buffer().len() >= HEAD_MAX => {
@@ -225,20 +256,30 @@ async fn read_head(
 }
 
 /// One request from its head to its answer; gives whether the connection ends.
-async fn exchange(s: &mut Session, shared: &Shared, head: Head, served: u32) -> Result<bool, End> {
-    let place = shared.place(s, served);
-    let when = match shared.server {
-        WebServer::Nginx
-        | WebServer::Iis
-        | WebServer::Lighttpd
-        | WebServer::Emweb
-        | WebServer::CiscoIos => nginx::body(&place, &head),
-        WebServer::Apache => apache::body(&place, &head),
+async fn exchange(
+    s: &mut Session,
+    shared: &Shared,
+    head: Head,
+    served: u32,
+    talk: &mut Talk,
+) -> Result<bool, End> {
+    // Other servers have no handshake: there the field stays what it is.
+    let heard = (shared.server == WebServer::Iis)
+        .then(|| talk.hear(&head, &s.persona, Stamp::now()))
+        .flatten();
+    let (challenge, proof) = match heard {
+        Some(Heard::Question(challenge)) => (Some(challenge), None),
+        Some(Heard::Answer(credential, response)) => (None, Some((credential, response))),
+        None => (None, None),
     };
+    let skin = shared.skin;
+    let site = shared.site(s);
+    let place = shared.place(&site, s, served, challenge.as_deref());
+    let when = (skin.body)(&place, &head);
     let mut taken = shared.held.start();
     let mut early = None;
     match when {
-        Body::Refused => early = Some(nginx::error(&place, &head, 413, &[])),
+        Body::Refused => early = Some(shared.custom.adorn((skin.large_body)(&place, &head))),
         // What is already here can be looked at first: nobody can tell.
         Body::After if !is_here(s, head.framing) => {
             early = Some(shared.answer(&place, &head, None))
@@ -249,25 +290,11 @@ async fn exchange(s: &mut Session, shared: &Shared, head: Head, served: u32) -> 
     if let Some(reply) = &early {
         s.send(&reply.bytes).await?;
     }
-    s.limits.idle = match (shared.server, when) {
-        (
-            WebServer::Nginx
-            | WebServer::Iis
-            | WebServer::Lighttpd
-            | WebServer::Emweb
-            | WebServer::CiscoIos,
-            Body::First(_),
-        ) => Duration::from_secs(60),
-        (
-            WebServer::Nginx
-            | WebServer::Iis
-            | WebServer::Lighttpd
-            | WebServer::Emweb
-            | WebServer::CiscoIos,
-            _,
-        ) => LINGER,
-        (WebServer::Apache, _) => Duration::from_secs(10),
-    };
+    let (wanted, thrown) = skin.body_patience;
+    s.limits.idle = Duration::from_secs(match when {
+        Body::First(_) => wanted,
+        Body::After | Body::Refused => thrown,
+    });
     let ended = read_body(s, head.framing, &mut taken).await;
     let form = Form::read(head.text("content-type").as_deref(), &taken.bytes);
     let sign_in = form.credential();
@@ -277,29 +304,21 @@ async fn exchange(s: &mut Session, shared: &Shared, head: Head, served: u32) -> 
     let reply = match (&early, &ended) {
         (Some(early), _) => early.clone(),
         (None, Ok(true)) => shared.answer(&place, &head, tried.as_deref()),
-        (None, Ok(false)) => match shared.server {
-            WebServer::Nginx
-            | WebServer::Iis
-            | WebServer::Lighttpd
-            | WebServer::Emweb
-            | WebServer::CiscoIos => nginx::error(&place, &head, 400, &[]),
-            WebServer::Apache => apache::broken_body(&place, &head),
-        },
-        (None, Err(_)) => match shared.server {
-            WebServer::Nginx
-            | WebServer::Iis
-            | WebServer::Lighttpd
-            | WebServer::Emweb
-            | WebServer::CiscoIos => Reply {
+        (None, Ok(false)) => shared.custom.adorn((skin.broken_body)(&place, &head)),
+        (None, Err(_)) => match skin.late_body {
+            Some(late) => late(&place, &head),
+            None => Reply {
                 status: 408,
                 bytes: Vec::new(),
                 close: true,
             },
-            WebServer::Apache => apache::error(&place, &head, 408, &[]),
         },
     };
     report(s, &head, &taken, &reply);
-    report_credential(s, &head, sign_in);
+    match proof {
+        Some((credential, response)) => report_proof(s, &head, &credential, &response),
+        None => report_credential(s, &head, sign_in),
+    }
     report_uploads(s, &head, &taken, &form);
     if let Err(end) = ended {
         if matches!(end, End::Idle) && early.is_none() {
@@ -456,6 +475,23 @@ fn report_credential(s: &Session, head: &Head, sign_in: Option<Credential>) {
         .field("method", &head.method)
         .bytes("path", &head.target)
         .credential(&credential)
+        .emit();
+}
+
+/// A third NTLM message.
+fn report_proof(s: &Session, head: &Head, credential: &Credential, response: &Response) {
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    // Clients ask without a name first; there is nothing in that.
+    if response.user.is_empty() && credential.secret.is_empty() {
+        return;
+    }
+    s.report("auth")
+        .field("scheme", "ntlm")
+        .field("method", &head.method)
+        .bytes("path", &head.target)
+        .maybe("domain", some(&response.domain).as_deref())
+        .maybe("workstation", some(&response.workstation).as_deref())
+        .credential(credential)
         .emit();
 }
 

@@ -81,7 +81,7 @@ pub(super) fn normalise(raw: &[u8]) -> Option<Vec<u8>> {
 
 fn target<'a>(place: &Place<'a>, path: &[u8]) -> Target<'a> {
     let digest = place.site.digest_path.as_bytes();
-    if path == b"/login" {
+    if path == b"/login" && place.site.app {
         return Target::Login;
     }
     if path.starts_with(b"/admin/") {

@@ -1,4 +1,4 @@
-//! What both skins share: the pieces of an answer and the facts of its connection.
+//! What all skins share: the pieces of an answer and the facts of its connection.
 
 use std::net::SocketAddr;
 
@@ -48,6 +48,12 @@ pub(super) struct Place<'a> {
     pub(super) serial: u64,
     /// Which of its equal orders Apache's `Allow` has on this host.
     pub(super) allow: &'static str,
+    /// Whether Apache signs its error pages, as Debian has it do.
+    pub(super) signed: bool,
+    /// The `Server` field below IIS, where the operator set one for all.
+    pub(super) kernel: Option<&'a str>,
+    /// The `WWW-Authenticate` value that answers a first NTLM message.
+    pub(super) challenge: Option<&'a str>,
 }
 
 /// A response head being put together.

@@ -1,8 +1,8 @@
-//! What a request head is, and the two readings of the same bytes: nginx and Apache
-//! disagree about almost every malformed one. Pure; bounded by the limits of the
-//! claimed server, which refuses a head long before it grows large.
+//! What a request head is, and the readings of the same bytes: servers disagree about
+//! almost every malformed one. Pure; bounded by the limits of the claimed server, which
+//! refuses a head long before it grows large.
 
-use crate::decoy::http::{apache_head, nginx_head};
+use crate::decoy::http::skin::skin;
 use crate::persona::WebServer;
 
 /// Protocol version as the server understood it.
@@ -117,6 +117,16 @@ pub enum Why {
     FieldSize,
     /// There are too many of them.
     FieldCount,
+    /// The method is no word.
+    Verb,
+    /// The address is none.
+    Url,
+    /// The host name is none, or missing.
+    Host,
+    /// A field has no proper name.
+    Header,
+    /// The length of the body is no number.
+    Length,
 }
 
 impl Head {
@@ -154,14 +164,7 @@ impl Head {
 /// # Errors
 /// With the status a head deserves that the server refuses.
 pub fn parse(server: WebServer, input: &[u8]) -> Result<Option<(Head, usize)>, Bad> {
-    match server {
-        WebServer::Nginx
-        | WebServer::Iis
-        | WebServer::Lighttpd
-        | WebServer::Emweb
-        | WebServer::CiscoIos => nginx_head::parse(input),
-        WebServer::Apache => apache_head::parse(input),
-    }
+    (skin(server).parse)(input)
 }
 
 /// Decimal digits only, no sign, no overflow.
@@ -185,6 +188,15 @@ mod tests {
 
     use super::*;
 
+    const ALL: [WebServer; 6] = [
+        WebServer::Nginx,
+        WebServer::Apache,
+        WebServer::Iis,
+        WebServer::Lighttpd,
+        WebServer::Emweb,
+        WebServer::CiscoIos,
+    ];
+
     fn pieces() -> impl Strategy<Value = Vec<u8>> {
         let part = prop_oneof![
             Just(b"GET / HTTP/1.1\r\n".to_vec()),
@@ -202,7 +214,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_a_parser_panic_or_read_past_its_input(input in pieces()) {
-            for server in [WebServer::Nginx, WebServer::Apache] {
+            for server in ALL {
                 if let Ok(Some((_, used))) = parse(server, &input) {
                     prop_assert!(used > 0 && used <= input.len());
                 }
@@ -211,7 +223,7 @@ mod tests {
 
         #[test]
         fn a_split_anywhere_gives_the_same_answer(input in pieces()) {
-            for server in [WebServer::Nginx, WebServer::Apache] {
+            for server in ALL {
                 let whole = parse(server, &input);
                 for cut in 0..input.len() {
                     match parse(server, &input[..cut]) {

@@ -1,6 +1,6 @@
-//! The site of one host: a small staff portal drawn from the persona, so that no two
-//! installations serve the same bytes. Files never change while the host lives: their
-//! dates lie before its boot.
+//! The site of one host, drawn from the persona, so that no two installations serve the
+//! same bytes: a small staff portal, the start page of a Windows server, the pages of a
+//! device. Files never change while the host lives: their dates lie before its boot.
 
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use flate2::write::GzEncoder;
 use rand::RngExt;
 use std::io::Write;
 
-use crate::model::Stamp;
+use crate::decoy::http::custom::Custom;
+use crate::decoy::http::{device, iis_pages, pages};
+use crate::model::{Family, Stamp};
 use crate::persona::{Persona, WebServer};
 
 /// A static file.
@@ -40,6 +42,10 @@ pub(super) struct Site {
     pub(super) digest_realm: String,
     /// `opaque` of the Digest challenge, where the application makes it.
     pub(super) opaque: String,
+    /// Whether there is an application with a sign-in form.
+    pub(super) app: bool,
+    /// When it was put there.
+    pub(super) published: Stamp,
     company: String,
     title: String,
     notice: String,
@@ -78,14 +84,8 @@ pub(super) fn escape(text: &str) -> String {
 /// gzip as the servers write it: no name, no time, made on Unix.
 #[must_use]
 pub(super) fn gzip(body: &[u8], server: WebServer) -> Vec<u8> {
-    let level = match server {
-        WebServer::Nginx
-        | WebServer::Iis
-        | WebServer::Lighttpd
-        | WebServer::Emweb
-        | WebServer::CiscoIos => 1,
-        WebServer::Apache => 6,
-    };
+    // Only these two compress here.
+    let level = if server == WebServer::Apache { 6 } else { 1 };
     let mut encoder = flate2::GzBuilder::new()
         .operating_system(3)
         .write(Vec::new(), Compression::new(level));
@@ -100,22 +100,15 @@ pub(super) fn gzip(body: &[u8], server: WebServer) -> Vec<u8> {
     // The "extra flags" (RFC 1952 §2.3): nginx lets zlib write them, which says "fastest"
     // for its level; Apache writes the header itself and leaves them zero.
     if let Some(flags) = out.get_mut(8) {
-        *flags = match server {
-            WebServer::Nginx
-            | WebServer::Iis
-            | WebServer::Lighttpd
-            | WebServer::Emweb
-            | WebServer::CiscoIos => 4,
-            WebServer::Apache => 0,
-        };
+        *flags = if server == WebServer::Apache { 0 } else { 4 };
     }
     out
 }
 
 impl Site {
-    /// Draws the site of `persona`.
+    /// Draws the site of `persona` as `server` serves it.
     #[must_use]
-    pub(super) fn new(persona: &Persona) -> Self {
+    pub(super) fn new(persona: &Persona, server: WebServer, custom: &Custom) -> Self {
         let mut rng = persona.rng("http/site");
         let mut pick = |list: &[&'static str]| -> &'static str {
             let at = rng.random_range(0..list.len().max(1));
@@ -186,48 +179,121 @@ impl Site {
                 .div_euclid(1_000_000)
                 .saturating_mul(1_000_000),
         );
+        // A Windows server shows its start page, a device its own pages.
+        let app = custom.app.unwrap_or(server != WebServer::Iis);
+        let realm = pages::realm(persona, server).unwrap_or(format!("{company} {realm}"));
         let mut site = Self {
             files: Vec::new(),
-            basic_realm: format!("{company} {realm}"),
+            app,
+            published,
+            basic_realm: realm,
             digest_path: format!("/{area}/"),
             digest_realm: digest_realm.to_owned(),
             opaque: persona.hex_id("http/opaque", 32),
-            title: format!("{company} {kind} {portal}"),
+            title: match server {
+                WebServer::Lighttpd => device::title(persona),
+                _ => format!("{company} {kind} {portal}"),
+            },
             company: format!("{company} {kind}"),
             notice: notice.to_owned(),
             refusal: refusal.to_owned(),
             style,
         };
-        let news = site.news(persona, published);
-        let icon = site.icon(persona);
-        let later = |days: u64| published.plus(Duration::from_secs(days.saturating_mul(86_400)));
-        let contents: [(&str, Vec<u8>, Stamp); 4] = [
-            ("/index.html", site.front(&news).into_bytes(), later(1)),
-            ("/assets/style.css", site.css().into_bytes(), published),
-            ("/favicon.ico", icon, published),
-            ("/robots.txt", site.robots().into_bytes(), published),
-        ];
-        for (path, body, modified) in contents {
-            let mime = mime(persona.web_server, path);
-            let small = match persona.web_server {
-                WebServer::Nginx
-                | WebServer::Iis
-                | WebServer::Lighttpd
-                | WebServer::Emweb
-                | WebServer::CiscoIos => !mime.starts_with("text/html") || body.len() < 20,
-                // Below this Apache does not even say that it would vary.
-                WebServer::Apache => !mime.starts_with("text/") || body.len() < 69,
-            };
-            let packed = (!small).then(|| gzip(&body, persona.web_server));
-            site.files.push(File {
-                path: path.to_owned(),
-                gzip: packed,
-                body,
-                mime,
-                modified,
-            });
+        for (path, mut body, modified) in site.contents(persona, server) {
+            let front = ["/index.html", "/iisstart.htm", "/index.htm"].contains(&path);
+            if let Some(own) = custom.body.as_ref().filter(|_| front) {
+                body.clone_from(own);
+            }
+            site.put(server, path, None, body, modified);
         }
         site
+    }
+
+    /// Paths, contents and dates of the files.
+    fn contents(
+        &self,
+        persona: &Persona,
+        server: WebServer,
+    ) -> Vec<(&'static str, Vec<u8>, Stamp)> {
+        let later = |days: u64| {
+            let after = Duration::from_secs(days.saturating_mul(86_400));
+            self.published.plus(after)
+        };
+        let news = self.news(persona, self.published);
+        let css = self.css().into_bytes();
+        let icon = self.icon(persona);
+        let front = match (server, self.app) {
+            (WebServer::Lighttpd, _) => {
+                let content = pages::device_front(persona, &self.form(""), self.published);
+                self.page(&self.title, &content)
+            }
+            (_, true) => self.front_page(&news),
+            (_, false) => pages::package_page(persona, server),
+        };
+        let robots = if self.app {
+            self.robots()
+        } else {
+            "User-agent: *\nDisallow: /admin/\n".to_owned()
+        };
+        match server {
+            WebServer::CiscoIos => Vec::new(),
+            WebServer::Emweb => pages::printer(persona)
+                .into_iter()
+                .map(|(path, text)| (path, text.into_bytes(), self.published))
+                .chain([("/favicon.ico", icon, self.published)])
+                .collect(),
+            WebServer::Iis if !self.app => {
+                let product = match persona.family {
+                    Family::Windows => "IIS Windows",
+                    _ => "IIS Windows Server",
+                };
+                let page = iis_pages::start_page(product).into_bytes();
+                let picture = pages::png(960, 600, [0x00, 0x72, 0xc6]);
+                let at = persona.installed_at;
+                vec![("/iisstart.htm", page, at), ("/iisstart.png", picture, at)]
+            }
+            _ => vec![
+                ("/index.html", front.into_bytes(), later(1)),
+                ("/assets/style.css", css, self.published),
+                ("/favicon.ico", icon, self.published),
+                ("/robots.txt", robots.into_bytes(), self.published),
+            ],
+        }
+    }
+
+    /// What `/` shows.
+    #[must_use]
+    pub(super) fn front(&self) -> Option<&File> {
+        ["/index.html", "/iisstart.htm", "/index.htm"]
+            .iter()
+            .find_map(|path| self.file(path.as_bytes()))
+    }
+
+    /// Adds a file, in place of the one that may be there; without a media type it gets
+    /// the one of the server's own table.
+    pub(super) fn put(
+        &mut self,
+        server: WebServer,
+        path: &str,
+        media: Option<&'static str>,
+        body: Vec<u8>,
+        modified: Stamp,
+    ) {
+        let mime = media.unwrap_or_else(|| mime(server, path));
+        let packs = match server {
+            WebServer::Nginx => mime.starts_with("text/html") && body.len() >= 20,
+            // Below this Apache does not even say that it would vary.
+            WebServer::Apache => mime.starts_with("text/") && body.len() >= 69,
+            _ => false,
+        };
+        self.files.retain(|file| file.path != path);
+        self.files.push(File {
+            path: path.to_owned(),
+            gzip: packs.then(|| gzip(&body, server)),
+            body,
+            mime,
+            modified,
+        });
     }
 
     /// The file at `path`.
@@ -245,6 +311,12 @@ impl Site {
             self.digest_path.as_bytes(),
         ]
         .contains(&path)
+            || (path.len() > 1
+                && path.ends_with(b"/")
+                && self
+                    .files
+                    .iter()
+                    .any(|f| f.path.as_bytes().starts_with(path)))
     }
 
     /// The sign-in page; with a refusal when somebody tried, and the name they gave.
@@ -279,7 +351,7 @@ impl Site {
         )
     }
 
-    fn front(&self, news: &str) -> String {
+    fn front_page(&self, news: &str) -> String {
         let content = format!("{}{news}", self.form(""));
         self.page(&self.title, &content)
     }
@@ -390,27 +462,17 @@ fn capital(word: &str) -> String {
 
 fn mime(server: WebServer, path: &str) -> &'static str {
     match (path.rsplit('.').next().unwrap_or_default(), server) {
-        ("html", _) => "text/html",
+        ("html" | "htm" | "LCDispatcher", _) => "text/html",
+        ("css", WebServer::Lighttpd) => "text/css;charset=utf-8",
         ("css", _) => "text/css",
+        ("txt", WebServer::Lighttpd) => "text/plain;charset=utf-8",
         ("txt", _) => "text/plain",
-        (
-            "ico",
-            WebServer::Nginx
-            | WebServer::Iis
-            | WebServer::Lighttpd
-            | WebServer::Emweb
-            | WebServer::CiscoIos,
-        ) => "image/x-icon",
-        ("ico", WebServer::Apache) => "image/vnd.microsoft.icon",
-        (
-            _,
-            WebServer::Nginx
-            | WebServer::Iis
-            | WebServer::Lighttpd
-            | WebServer::Emweb
-            | WebServer::CiscoIos,
-        ) => "application/octet-stream",
+        ("xml", _) => "text/xml",
+        ("png", _) => "image/png",
+        ("ico", WebServer::Apache | WebServer::Lighttpd) => "image/vnd.microsoft.icon",
+        ("ico", _) => "image/x-icon",
         (_, WebServer::Apache) => "text/plain",
+        _ => "application/octet-stream",
     }
 }
 
@@ -419,12 +481,10 @@ mod tests {
     use super::*;
 
     fn site(secret: &[u8]) -> Site {
-        Site::new(&Persona::derive(
-            secret,
-            "decky-01",
-            &crate::persona::Asked::default(),
-            Stamp(1_700_000_000_000_000),
-        ))
+        let asked = crate::persona::Asked::default();
+        let now = Stamp(1_700_000_000_000_000);
+        let persona = Persona::derive(secret, "decky-01", &asked, now);
+        Site::new(&persona, WebServer::Nginx, &Custom::default())
     }
 
     #[test]

@@ -172,6 +172,9 @@ fn wrong_arity(name: &str) -> Fault {
 
 fn unknown(st: &State, args: &[Vec<u8>]) -> Fault {
     let name = clip(args.first().map_or(&[], Vec::as_slice), 128);
+    if st.version.0 < 5 {
+        return Fault::err(format!("unknown command '{name}'"));
+    }
     let (open, close, gap) = if st.version.seven() {
         ("'", "'", " ")
     } else {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::call::{Cx, glob};
+use super::platform::Platform;
 use super::reply::{Fault, OK, Reply};
 use super::table::Version;
 use crate::persona::Persona;
@@ -13,69 +14,10 @@ use crate::persona::Persona;
 pub(super) struct Settings {
     values: BTreeMap<&'static str, String>,
     fixed: Vec<&'static str>,
-    /// Home directories of the host, for `dir`.
+    /// Directories of the host's people, for `dir`.
     homes: Vec<String>,
+    platform: Platform,
 }
-
-/// Directories every server has.
-const DIRECTORIES: &[&str] = &[
-    "/",
-    "/bin",
-    "/boot",
-    "/dev",
-    "/dev/shm",
-    "/etc",
-    "/etc/cron.d",
-    "/etc/cron.daily",
-    "/etc/cron.hourly",
-    "/etc/cron.monthly",
-    "/etc/cron.weekly",
-    "/etc/init.d",
-    "/etc/pam.d",
-    "/etc/profile.d",
-    "/etc/redis",
-    "/etc/ssh",
-    "/etc/ssl",
-    "/etc/systemd",
-    "/etc/systemd/system",
-    "/home",
-    "/lib",
-    "/media",
-    "/mnt",
-    "/opt",
-    "/proc",
-    "/root",
-    "/root/.ssh",
-    "/run",
-    "/run/redis",
-    "/sbin",
-    "/srv",
-    "/sys",
-    "/tmp",
-    "/usr",
-    "/usr/bin",
-    "/usr/lib",
-    "/usr/local",
-    "/usr/local/bin",
-    "/usr/sbin",
-    "/usr/share",
-    "/var",
-    "/var/backups",
-    "/var/cache",
-    "/var/lib",
-    "/var/lib/redis",
-    "/var/log",
-    "/var/log/redis",
-    "/var/mail",
-    "/var/run",
-    "/var/run/redis",
-    "/var/spool",
-    "/var/spool/cron",
-    "/var/spool/cron/crontabs",
-    "/var/tmp",
-    "/var/www",
-    "/var/www/html",
-];
 
 /// Units a memory value may carry.
 const UNITS: &[(&str, u64)] = &[
@@ -87,6 +29,33 @@ const UNITS: &[(&str, u64)] = &[
     ("g", 1_000_000_000),
     ("b", 1),
     ("", 1),
+];
+
+/// Parts of the names of parameters that came after 3.0.
+const AFTER_3: &[&str] = &[
+    "active-defrag",
+    "activedefrag",
+    "always-show-logo",
+    "aof-use-rdb-preamble",
+    "client-query-buffer-limit",
+    "cluster-announce",
+    "cluster-replica",
+    "cluster-allow",
+    "dynamic-hz",
+    "lazyfree",
+    "lfu-",
+    "list-max-ziplist-size",
+    "list-compress-depth",
+    "lua-replicate",
+    "proto-max-bulk-len",
+    "protected-mode",
+    "rdb-save-incremental",
+    "replica",
+    "slave-announce",
+    "slave-ignore-maxmemory",
+    "slave-lazy-flush",
+    "stream-node",
+    "supervised",
 ];
 
 const MEMORY: &[&str] = &[
@@ -113,15 +82,14 @@ const POLICIES: &[&str] = &[
 ];
 
 impl Settings {
-    pub(super) fn new(version: Version, persona: &Persona) -> Self {
+    /// What the server starts with; `password` is `requirepass`.
+    pub(super) fn new(version: Version, persona: &Persona, password: &str) -> Self {
+        let platform = Platform::of(persona);
         let mut this = Self {
             values: BTreeMap::new(),
             fixed: Vec::new(),
-            homes: persona
-                .users
-                .iter()
-                .flat_map(|user| [format!("/home/{user}"), format!("/home/{user}/.ssh")])
-                .collect(),
+            homes: platform.homes(persona),
+            platform,
         };
         for line in include_str!("config.tsv").lines() {
             let mut cells = line.split('\t');
@@ -129,7 +97,9 @@ impl Settings {
                 continue;
             };
             let since: u16 = cells.next().and_then(|c| c.parse().ok()).unwrap_or(5);
-            if since > version.0 {
+            // The table begins with 5.0; before that there was less.
+            let newer = version.0 < 5 && AFTER_3.iter().any(|mark| name.contains(mark));
+            if since > version.0.max(5) || newer {
                 continue;
             }
             if cells.next() == Some("fixed") {
@@ -144,6 +114,10 @@ impl Settings {
             this.put("save", "900 1 300 10 60 10000");
             this.put("repl-diskless-sync", "no");
         }
+        for (name, value) in platform.settings(version) {
+            this.put(name, value);
+        }
+        this.put("requirepass", password);
         this
     }
 
@@ -160,9 +134,10 @@ impl Settings {
     /// Where SAVE would write.
     pub(super) fn dump_path(&self) -> String {
         let dir = self.get("dir");
+        let slash = self.platform.slash();
         format!(
-            "{}/{}",
-            dir.strip_suffix('/').unwrap_or(dir),
+            "{}{slash}{}",
+            dir.strip_suffix(slash).unwrap_or(dir),
             self.get("dbfilename")
         )
     }
@@ -173,7 +148,8 @@ impl Settings {
         if name == "dir" {
             return self.directory(value);
         }
-        if name == "dbfilename" && value.contains('/') {
+        let path = value.contains('/') || value.contains(self.platform.slash());
+        if name == "dbfilename" && path {
             return Err("dbfilename can't be a path, just a filename".to_owned());
         }
         if MEMORY.contains(&name) {
@@ -205,34 +181,7 @@ impl Settings {
 
     /// `value` as an absolute path, if the host has that directory.
     fn directory(&self, value: &str) -> Result<String, String> {
-        let from = if value.starts_with('/') {
-            ""
-        } else {
-            self.get("dir")
-        };
-        let mut parts: Vec<&str> = Vec::new();
-        for part in from.split('/').chain(value.split('/')) {
-            match part {
-                "" | "." => {}
-                ".." => {
-                    parts.pop();
-                }
-                part => parts.push(part),
-            }
-        }
-        let path = format!("/{}", parts.join("/"));
-        let known = DIRECTORIES.contains(&path.as_str()) || self.homes.contains(&path);
-        let file = matches!(
-            path.as_str(),
-            "/etc/passwd" | "/etc/shadow" | "/etc/crontab"
-        );
-        if known {
-            Ok(path)
-        } else if file {
-            Err("Not a directory".to_owned())
-        } else {
-            Err("No such file or directory".to_owned())
-        }
+        self.platform.directory(self.get("dir"), value, &self.homes)
     }
 }
 

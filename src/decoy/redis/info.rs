@@ -10,6 +10,8 @@ use super::store::DATABASES;
 /// Sections with the text of each generation; `5`, `6`, `7` before a line limits it to
 /// that version (`6+` means from 6 on).
 const TEMPLATE: &str = include_str!("info.txt");
+/// The same before 5.0, which has fewer of everything.
+const TEMPLATE_3: &str = include_str!("info3.txt");
 
 /// Sections only shown when asked for.
 const EXTRA: &[&str] = &["commandstats", "latencystats"];
@@ -20,7 +22,12 @@ pub(super) fn info(cx: &mut Cx<'_>) -> Reply {
     let default = wanted.is_empty() || wanted.iter().any(|w| w == "default");
     let values = values(cx.st, cx.now);
     let mut out = String::new();
-    for section in TEMPLATE.split("\n\n") {
+    let template = if cx.st.version.0 < 5 {
+        TEMPLATE_3
+    } else {
+        TEMPLATE
+    };
+    for section in template.split("\n\n") {
         let name = section
             .lines()
             .next()
@@ -34,7 +41,7 @@ pub(super) fn info(cx: &mut Cx<'_>) -> Reply {
         };
         let extra = EXTRA.contains(&name.as_str());
         let shown = all || wanted.contains(&name) || (default && !extra);
-        if !shown || cx.st.version.0 < since {
+        if !shown || cx.st.version.0.max(5) < since {
             continue;
         }
         if !out.is_empty() {
@@ -113,6 +120,12 @@ fn human(bytes: usize) -> String {
     format!("{bytes}B")
 }
 
+/// Two digits behind the point.
+fn short(mut number: String) -> String {
+    number.truncate(number.len().saturating_sub(4));
+    number
+}
+
 fn values(st: &mut State, now: i64) -> Vec<(&'static str, String)> {
     let used = st.used_memory();
     let up = now.saturating_sub(st.started).max(0).wrapping_div(1000);
@@ -173,13 +186,17 @@ fn values(st: &mut State, now: i64) -> Vec<(&'static str, String)> {
     let settings = &st.settings;
     vec![
         ("version", st.persona.redis_version.clone()),
-        (
-            "build",
-            st.persona
-                .hex_id("redis/build", if st.version.seven() { 15 } else { 16 }),
-        ),
-        ("kernel", st.persona.kernel.clone()),
-        ("gcc", st.persona.gcc.clone()),
+        ("build", st.platform.build_id(&st.persona)),
+        ("sha1", st.platform.git_sha1(&st.persona).to_owned()),
+        ("os", st.os.clone()),
+        ("mux", st.platform.mux().to_owned()),
+        ("atomic", st.platform.atomic(st.version).to_owned()),
+        ("supervised", st.platform.supervised().to_owned()),
+        ("executable", st.platform.executable().to_owned()),
+        ("config_file", st.platform.config_file().to_owned()),
+        ("allocator", st.platform.allocator(st.version).to_owned()),
+        ("cow", st.platform.cow().to_string()),
+        ("gcc", st.platform.gcc(&st.persona)),
         ("pid", st.pid.to_string()),
         ("run_id", st.run_id.clone()),
         ("port", settings.get("port").to_owned()),
@@ -257,6 +274,8 @@ fn values(st: &mut State, now: i64) -> Vec<(&'static str, String)> {
         ("replid", st.replid.clone()),
         ("cpu_sys", cpu(0.000_93, stats.commands)),
         ("cpu_user", cpu(0.000_71, stats.commands)),
+        ("cpu_sys_short", short(cpu(0.000_93, stats.commands))),
+        ("cpu_user_short", short(cpu(0.000_71, stats.commands))),
         ("cpu_sys_main", cpu(0.000_92, stats.commands)),
         ("cpu_user_main", cpu(0.000_70, stats.commands)),
         ("reads", own(2).saturating_add(stats.commands).to_string()),

@@ -1,5 +1,6 @@
-//! A Redis server of the persona's release (5.0, 6.0 or 7.0 as Debian and Ubuntu ship
-//! it), reachable without a password, with a sandbox store.
+//! A Redis server of the persona's release (5.0, 6.0 or 7.0 as Debian, Ubuntu and FreeBSD
+//! ship it, 3.0 or 5.0 on Windows), reachable without a password unless the operator set
+//! one, with a sandbox store.
 //!
 //! What an intruder does with such a server works and is recorded: writing files with
 //! CONFIG SET dir/dbfilename and SAVE (`file_write`, the would-be file kept), following
@@ -16,6 +17,7 @@ mod config;
 mod info;
 mod keyspace;
 mod lua;
+mod platform;
 mod pubsub;
 mod rdb;
 mod reply;
@@ -35,13 +37,13 @@ use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{End, Session};
+use super::{End, Session, Values};
 use crate::model::{Credential, Severity, Stamp};
 use crate::persona::Persona;
 use call::{Conn, Cx, Note};
 use reply::Reply;
 use request::{Progress, Rules};
-use state::{Client, State};
+use state::{Client, Given, State};
 
 pub use request::{Bad, Request, parse};
 
@@ -66,11 +68,22 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// A server as the persona's applications left it.
+    /// A server as the persona's applications left it, with the operator's `settings`.
     #[must_use]
-    pub fn new(persona: &Persona) -> Self {
+    pub fn new(persona: &Persona, settings: &Values) -> Self {
+        let text = |key: &str| settings.get(key).and_then(serde_json::Value::as_str);
+        let mut persona = persona.clone();
+        if let Some(version) = text("version").filter(|v| !v.is_empty()) {
+            version.clone_into(&mut persona.redis_version);
+        }
+        let given = Given {
+            os: text("os_string")
+                .filter(|os| !os.is_empty())
+                .map(str::to_owned),
+            password: text("password").unwrap_or_default().to_owned(),
+        };
         Self {
-            state: Mutex::new(State::new(Arc::new(persona.clone()), now())),
+            state: Mutex::new(State::new(Arc::new(persona), given, now())),
             large: Arc::new(Semaphore::new(LARGE_PLACES)),
         }
     }

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::config::Settings;
+use super::platform::Platform;
 use super::reply::Reply;
 use super::seed;
 use super::store::Store;
@@ -53,9 +54,23 @@ pub(super) struct Stats {
     pub(super) errors: u64,
 }
 
+/// What the operator set.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Given {
+    /// The line `os` of INFO.
+    pub(super) os: Option<String>,
+    /// `requirepass`.
+    pub(super) password: String,
+}
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) version: Version,
+    pub(super) platform: Platform,
+    /// What INFO calls the system.
+    pub(super) os: String,
+    /// `requirepass` at the start.
+    password: String,
     pub(super) persona: Arc<Persona>,
     pub(super) store: Store,
     pub(super) settings: Settings,
@@ -80,7 +95,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(persona: Arc<Persona>, now: i64) -> Self {
+    pub(super) fn new(persona: Arc<Persona>, given: Given, now: i64) -> Self {
         let mut rng = persona.rng("redis/server");
         let booted = persona.booted_at.0.wrapping_div(1000);
         let started = booted
@@ -90,10 +105,14 @@ impl State {
         seed::fill(&mut store, &persona, now);
         store.settle();
         let version = Version::of(&persona.redis_version);
+        let platform = Platform::of(&persona);
         Self {
             version,
+            platform,
+            os: given.os.unwrap_or_else(|| platform.os(&persona)),
             store,
-            settings: Settings::new(version, &persona),
+            settings: Settings::new(version, &persona, &given.password),
+            password: given.password,
             clients: BTreeMap::new(),
             stats: Stats::default(),
             reset_at: started,
@@ -194,6 +213,6 @@ impl State {
         self.master = None;
         self.scripts.clear();
         self.pid = self.pid.saturating_add(rng.random_range(200..4000));
-        self.settings = Settings::new(self.version, &self.persona);
+        self.settings = Settings::new(self.version, &self.persona, &self.password);
     }
 }

@@ -76,6 +76,8 @@ pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
             }
         };
         fleet.count(&mut summary);
+        // An export of the state for other tools belongs here: `summary` says whether
+        // anything changed.
         ctx.pulse.status(&format!(
             "{} deckies wanted, {} running",
             summary.wanted, summary.running

@@ -210,7 +210,7 @@ impl Look<'_> {
             return self.restart().await;
         }
         let follows = status.config_hash == self.spec.config_hash;
-        let mut seen = self.seen(status.listeners, Effort::None);
+        let mut seen = self.seen(&status.listeners, Effort::None);
         seen.pid = pid;
         if follows && seen.state == DeckyState::Running {
             return Ok(seen);
@@ -221,7 +221,7 @@ impl Look<'_> {
         }
         match control::configure(&self.config.paths.decky(name), &self.spec).await {
             Ok(status) if status.config_hash == self.spec.config_hash => {
-                let mut seen = self.seen(status.listeners, Effort::Tried);
+                let mut seen = self.seen(&status.listeners, Effort::Tried);
                 seen.pid = pid;
                 Ok(seen)
             }
@@ -271,7 +271,7 @@ impl Look<'_> {
     async fn start(&self) -> anyhow::Result<Seen> {
         let _place = self.bounds.repair(self.row.decky.wish.runtime).await;
         let started = runtime::start(self.config, &self.spec).await?;
-        let mut seen = self.seen(started.status.listeners, Effort::Tried);
+        let mut seen = self.seen(&started.status.listeners, Effort::Tried);
         seen.started = true;
         seen.ended = Some(started.ended);
         Ok(seen)
@@ -291,7 +291,7 @@ impl Look<'_> {
         }
     }
 
-    fn seen(&self, listeners: Vec<Listener>, effort: Effort) -> Seen {
+    fn seen(&self, listeners: &[Listener], effort: Effort) -> Seen {
         let decky = &self.row.decky;
         let (listeners, missing) = judge(&decky.wish, decky.ip, listeners);
         Seen {
@@ -313,7 +313,7 @@ impl Look<'_> {
 /// Holds a listener table against the wish: what counts of it, in the order of the wish,
 /// and what is missing, in words. A socket on an address that is not the decky's does
 /// not count.
-fn judge(wish: &Wish, ip: IpAddr, table: Vec<Listener>) -> (Vec<Listener>, Vec<String>) {
+fn judge(wish: &Wish, ip: IpAddr, table: &[Listener]) -> (Vec<Listener>, Vec<String>) {
     let mut listeners = Vec::new();
     let mut missing = Vec::new();
     for service in &wish.services {
@@ -357,7 +357,7 @@ mod tests {
             row(Service::Redis, Some("127.0.0.2:6379"), None),
             row(Service::Http, Some("10.0.0.1:80"), None),
         ];
-        let (listeners, missing) = judge(&wish, "127.0.0.2".parse().unwrap(), table);
+        let (listeners, missing) = judge(&wish, "127.0.0.2".parse().unwrap(), &table);
         let order: Vec<Service> = listeners.iter().map(|l| l.service).collect();
         assert_eq!(order, wish.services);
         assert_eq!(missing, ["http: not listening", "ftp: port 21: taken"]);

@@ -112,8 +112,17 @@ pub(super) fn framing(persona: &Persona) -> Framing {
     }
 }
 
-pub(super) fn greeting(local: SocketAddr) -> String {
-    format!("220 ProFTPD Server (Debian) [{}]", mapped(local.ip()))
+pub(super) fn greeting(persona: &Persona, local: SocketAddr) -> String {
+    let name = server_name(persona);
+    format!("220 ProFTPD Server ({name}) [{}]", mapped(local.ip()))
+}
+
+/// `ServerName` of the packaged configuration.
+fn server_name(persona: &Persona) -> &'static str {
+    match persona.distro.as_str() {
+        "Debian" | "Ubuntu" | "Kali" => "Debian",
+        _ => "ProFTPD Default Installation",
+    }
 }
 
 pub(super) fn timeout(logged_in: bool) -> &'static str {

@@ -182,7 +182,7 @@ fn copy_file(c: &Conn<'_>, from: &str, to: &str, owner: Owner) -> Result<(), Fau
     if !node.allows(owner, 4) {
         return Err(Fault::Denied);
     }
-    let (bytes, size) = (c.shared.bytes(content), *size);
+    let (bytes, size) = (c.shared.bytes(content, &c.s.disk), *size);
     let kept = bytes
         .get(..bytes.len().min(artifact::MAX_BYTES))
         .unwrap_or_default();
