@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use decnet::decoy::Values;
 use decnet::decoy::ftp::Shared;
-use decnet::model::Service;
+use decnet::model::{Family, Service};
 use decnet::persona::{FtpServer, Persona};
 use regex::Regex;
 
@@ -122,7 +122,7 @@ fn lftp_mirrors_the_tree_and_an_upload_survives_a_reconnect() {
 #[test]
 #[ignore = "needs curl; run by make test-clients"]
 fn curl_uploads_and_downloads_the_same_bytes() {
-    for (server, version) in SKINS {
+    for (server, version) in SKINS.into_iter().chain([(FtpServer::Microsoft, "10.0")]) {
         let decky = host(server, version, false);
         let addr = decky.addr(Service::Ftp);
         let (user, password) = planted(&decky.persona);
@@ -177,6 +177,62 @@ fn nmap_sees_the_claimed_server_and_no_decoy() {
         assert!(!said.contains("bounce working"), "{said}");
         assert_no_tell(&said);
     }
+}
+
+#[test]
+#[ignore = "needs nmap; run by make test-clients"]
+fn nmap_names_the_servers_of_windows_and_of_printers() {
+    // Of Cisco IOS it knows no FTP greeting.
+    for (server, family, wanted) in [
+        (
+            FtpServer::Microsoft,
+            Family::WindowsServer,
+            "Microsoft ftpd",
+        ),
+        (FtpServer::Microsoft, Family::Windows, "Microsoft ftpd"),
+        (FtpServer::Jetdirect, Family::Embedded, "HP JetDirect ftpd"),
+    ] {
+        let decky = Decky::start(&[Service::Ftp], |persona| {
+            persona.ftp_server = server;
+            persona.family = family;
+        });
+        let addr = decky.addr(Service::Ftp);
+        let said = output(
+            Command::new("nmap")
+                .args(["-Pn", "-sV", "--version-all", "--script"])
+                .args(["ftp-anon,ftp-syst,ftp-bounce", "-p"])
+                .arg(addr.port().to_string())
+                .arg(addr.ip().to_string()),
+        );
+        assert!(said.contains(wanted), "no {wanted} in\n{said}");
+        assert!(!said.contains("bounce working"), "{said}");
+        for word in ["Linux", "Debian", "Ubuntu"] {
+            assert!(!said.contains(word), "{word} in {said}");
+        }
+        assert_no_tell(&said);
+    }
+}
+
+#[test]
+#[ignore = "needs curl; run by make test-clients"]
+fn a_print_job_is_kept() {
+    let decky = Decky::start(&[Service::Ftp], |persona| {
+        persona.ftp_server = FtpServer::Jetdirect;
+        persona.family = Family::Embedded;
+    });
+    let addr = decky.addr(Service::Ftp);
+    let dir = tempfile::tempdir().unwrap();
+    let job = write(dir.path(), "job.ps", b"%!PS\nshowpage\n");
+    let url = format!("ftp://{addr}/PORT1/job.ps");
+    output(
+        Command::new("curl")
+            .args(["-sS", "--max-time", "20", "-u", "anybody:thing", "-T"])
+            .arg(job)
+            .arg(url),
+    );
+    let upload = decky.event("upload", &[("path", "/PORT1/job.ps")]);
+    let kept = decky.artifact(upload.field("sha256").unwrap());
+    assert_eq!(kept, b"%!PS\nshowpage\n");
 }
 
 /// Commands sent to both, before and after the login.

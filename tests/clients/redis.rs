@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
-use decnet::model::Service;
+use decnet::model::{Family, Service};
 
 use crate::support::{Decky, assert_no_tell, output, wait_for};
 
@@ -71,18 +71,47 @@ fn redis_cli_scans_every_key_once() {
 
 #[test]
 #[ignore = "needs nmap; run by make test-clients"]
-fn nmap_names_the_claimed_version() {
-    let decky = Decky::start(&[Service::Redis], |_| {});
-    let addr = decky.addr(Service::Redis);
-    let report = output(
-        Command::new("nmap")
-            .args(["-Pn", "-n", "-sV", "--script", "redis-info"])
-            .args(["-p", &addr.port().to_string(), &addr.ip().to_string()]),
-    );
-    let version = &decky.persona.redis_version;
-    assert!(report.contains("Redis key-value store"), "{report}");
-    assert!(report.contains(version.as_str()), "{report}");
-    assert_no_tell(&report);
+fn nmap_names_the_claimed_version_and_system() {
+    for (version, family, kernel, os) in [
+        (
+            "7.0.15",
+            Family::Linux,
+            "6.1.0-28-amd64",
+            "Linux 6.1.0-28-amd64",
+        ),
+        (
+            "7.0.15",
+            Family::Bsd,
+            "13.2-RELEASE",
+            "FreeBSD 13.2-RELEASE amd64",
+        ),
+        ("5.0.14.1", Family::WindowsServer, "10.0.17763", "Windows"),
+        ("3.0.504", Family::Windows, "10.0.19045", "Windows"),
+    ] {
+        let decky = Decky::start(&[Service::Redis], |persona| {
+            version.clone_into(&mut persona.redis_version);
+            persona.family = family;
+            kernel.clone_into(&mut persona.kernel);
+        });
+        let addr = decky.addr(Service::Redis);
+        let report = output(
+            Command::new("nmap")
+                .args(["-Pn", "-n", "-sV", "--script", "redis-info"])
+                .args(["-p", &addr.port().to_string(), &addr.ip().to_string()]),
+        );
+        assert!(report.contains("Redis key-value store"), "{report}");
+        assert!(report.contains(version), "{report}");
+        assert!(report.contains(os), "no {os} in {report}");
+        let all = output(cli(addr).arg("info"));
+        let all = format!("{all}{}", output(cli(addr).args(["config", "get", "*"])));
+        for word in ["Linux", "/etc/redis", "/usr/bin", "epoll"] {
+            assert!(
+                family == Family::Linux || !all.contains(word),
+                "{word} in {all}"
+            );
+        }
+        assert_no_tell(&report);
+    }
 }
 
 /// A real server of the release on the same machine.

@@ -46,7 +46,7 @@ impl Recipe {
     /// The bytes of the file, the same each time.
     pub(super) fn render(&self, persona: &Persona) -> Vec<u8> {
         let mut rng = persona.rng(&self.label);
-        match self.what {
+        let bytes = match self.what {
             What::Readme => readme(persona).into_bytes(),
             What::Notes => notes(persona, &mut rng).into_bytes(),
             What::Settings => settings(persona).into_bytes(),
@@ -60,7 +60,15 @@ impl Recipe {
             What::AppSettings => devices::app_settings(persona).into_bytes(),
             What::WebConfig => devices::web_config().into_bytes(),
             What::RouterConfig => devices::router_config(persona, &mut rng).into_bytes(),
+        };
+        let text = matches!(
+            self.what,
+            What::Readme | What::Notes | What::Customers | What::Prices | What::Dump
+        );
+        if text && persona.ftp_server == FtpServer::Microsoft {
+            return super::with_cr(&bytes);
         }
+        bytes
     }
 }
 
@@ -274,12 +282,16 @@ fn notes(persona: &Persona, rng: &mut StdRng) -> String {
     format!(
         "todo\n- move nightly dump off {host}, disk at {full}%\n\
          - ask {who} about the {city} export, columns changed again\n\
-         - db account for reporting is still shared, see www/.env\n\
+         - db account for reporting is still shared, see {settings}\n\
          - renew cert on intranet.{domain}\n",
         host = persona.hostname,
         full = rng.random_range(78..94),
         who = persona.users.first().map_or("ops", String::as_str),
         city = word(rng, CITIES),
+        settings = match persona.ftp_server {
+            FtpServer::Microsoft => "wwwroot\\appsettings.json",
+            _ => "www/.env",
+        },
         domain = persona.domain,
     )
 }

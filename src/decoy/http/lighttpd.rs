@@ -248,11 +248,15 @@ fn options(place: &Place<'_>, head: &Head, close: bool) -> Reply {
 fn moved(place: &Place<'_>, head: &Head, path: &[u8], close: bool) -> Reply {
     let query = head.path.iter().position(|b| *b == b'?');
     let query = query.and_then(|at| head.path.get(at..)).unwrap_or_default();
-    let fields = format!(
-        "Location: {}/{}\r\nContent-Length: 0\r\n",
+    // What came decoded must not end the field it goes into; such paths were refused.
+    let mut fields = format!(
+        "Location: {}/{}\r\n",
         String::from_utf8_lossy(path),
         String::from_utf8_lossy(query)
     );
+    if head.method != "HEAD" {
+        fields.push_str("Content-Length: 0\r\n");
+    }
     done(place, head, 301, &fields, b"", close)
 }
 
@@ -311,7 +315,7 @@ fn login(place: &Place<'_>, head: &Head, tried: Option<&str>) -> Reply {
         ));
         return done(place, head, 206, &fields, body, false);
     }
-    if head.method == "HEAD" && head.version == Version::V11 {
+    if matches!(head.method.as_str(), "GET" | "HEAD") && head.version == Version::V11 {
         fields.push_str("Accept-Ranges: bytes\r\n");
     }
     fields.push_str(&format!("Content-Length: {size}\r\n"));

@@ -123,8 +123,8 @@ fn request_line(line: &[u8], head: &mut Head) -> Result<(), u16> {
     let version = match token {
         b"HTTP/1.1" => Version::V11,
         b"HTTP/1.0" => Version::V10,
+        _ if token.starts_with(b"HTTP/1.1") || token.starts_with(b"HTTP/1.0") => return Err(400),
         _ if token.starts_with(b"HTTP/") && token.len() <= 9 => return Err(505),
-        _ if token.len() == 8 && token.starts_with(b"HTTP/") => return Err(505),
         _ => return Err(400),
     };
     if !METHODS.contains(&head.method.as_str()) {

@@ -284,11 +284,15 @@ async fn exchange(
         Body::After if !is_here(s, head.framing) => {
             early = Some(shared.answer(&place, &head, None))
         }
+        Body::First(true) if skin.prompt && is_here(s, head.framing) => {}
         Body::First(true) => s.send(b"HTTP/1.1 100 Continue\r\n\r\n").await?,
         Body::After | Body::First(false) => {}
     }
     if let Some(reply) = &early {
         s.send(&reply.bytes).await?;
+        if reply.close && skin.prompt {
+            s.close().await;
+        }
     }
     let (wanted, thrown) = skin.body_patience;
     s.limits.idle = Duration::from_secs(match when {

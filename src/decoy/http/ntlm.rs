@@ -315,7 +315,7 @@ mod tests {
             out.extend(length(part));
             out.extend(length(part));
             out.extend(at.to_le_bytes());
-            at += u32::try_from(part.len()).unwrap();
+            at = at.saturating_add(u32::try_from(part.len()).unwrap());
         }
         out.extend(UNICODE.to_le_bytes());
         out.extend(parts.concat());

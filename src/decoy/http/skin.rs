@@ -21,6 +21,9 @@ pub(super) struct Skin {
     pub(super) body_patience: (u64, u64),
     /// Whether it says 408 to who began a head and fell silent.
     pub(super) farewell: bool,
+    /// Whether it ends its side as soon as it will not read on, and says 100 Continue
+    /// only to who still waits for it.
+    pub(super) prompt: bool,
     /// Reads a head.
     pub(super) parse: fn(&[u8]) -> Parsed,
     /// Says when it reads the body.
@@ -41,6 +44,7 @@ static NGINX: Skin = Skin {
     patience: (60, 75),
     body_patience: (60, 5),
     farewell: false,
+    prompt: false,
     parse: nginx_head::parse,
     body: nginx::body,
     answer: nginx::answer,
@@ -54,6 +58,7 @@ static APACHE: Skin = Skin {
     patience: (20, apache::KEEP_ALIVE),
     body_patience: (10, 10),
     farewell: true,
+    prompt: false,
     parse: apache_head::parse,
     body: apache::body,
     answer: apache::answer,
@@ -67,6 +72,7 @@ static IIS: Skin = Skin {
     patience: (120, 120),
     body_patience: (120, 20),
     farewell: false,
+    prompt: false,
     parse: iis_head::parse,
     body: iis::body,
     answer: iis::answer,
@@ -80,6 +86,7 @@ static LIGHTTPD: Skin = Skin {
     patience: (60, 5),
     body_patience: (60, 5),
     farewell: false,
+    prompt: true,
     parse: lighttpd_head::parse,
     body: lighttpd::body,
     answer: lighttpd::answer,
@@ -93,6 +100,7 @@ static EMWEB: Skin = Skin {
     patience: (30, 30),
     body_patience: (30, 5),
     farewell: false,
+    prompt: true,
     parse: plain_head::parse,
     body: emweb::body,
     answer: emweb::answer,
@@ -106,6 +114,7 @@ static CISCO: Skin = Skin {
     patience: (180, 180),
     body_patience: (60, 5),
     farewell: false,
+    prompt: true,
     parse: plain_head::parse,
     body: |_, _| Body::First(false),
     answer: cisco::answer,
