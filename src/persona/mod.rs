@@ -202,7 +202,7 @@ impl Asked<'_> {
 }
 
 /// One host. Every service of a decky renders from it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Persona {
     /// 32 bytes as hex from which everything that is not listed here is drawn; secret.
     pub seed: String,
@@ -259,6 +259,20 @@ pub struct Persona {
     pub ftp_server: FtpServer,
     /// Its version.
     pub ftp_version: String,
+}
+
+/// Neither seed: this ends up in logs.
+impl std::fmt::Debug for Persona {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Persona")
+            .field("hostname", &self.hostname)
+            .field("os_pretty", &self.os_pretty)
+            .field("kernel", &self.kernel)
+            .field("mac", &self.mac)
+            .field("installed_at", &self.installed_at)
+            .field("booted_at", &self.booted_at)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Persona {
