@@ -35,8 +35,9 @@ fn kind(setting: &Setting) -> String {
     match setting.kind {
         Kind::Bool => "true or false".to_owned(),
         Kind::Int(low, high) => format!("{low} to {high}"),
-        Kind::Text => "text".to_owned(),
         Kind::Choice(words) => words.join(", "),
+        // Every other kind is written as text; its sentence says what of.
+        _ => "text".to_owned(),
     }
 }
 

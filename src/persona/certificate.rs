@@ -17,7 +17,8 @@ use crate::model::{Family, Stamp};
 /// A certificate with its key.
 #[derive(Clone)]
 pub struct Certificate {
-    /// The certificate, then those above it up to and without the root.
+    /// The certificate. A directory's root is what clients hold, so nothing is sent above
+    /// it.
     pub der: Vec<u8>,
     /// PKCS#8 of its private key.
     pub key: Vec<u8>,
@@ -158,9 +159,14 @@ impl Persona {
             extensions.push(extension(&[2, 5, 29, 19], false, &der::sequence(&[])));
         }
         if plan.server_only {
-            // digitalSignature and keyEncipherment.
-            let usage = der::element(0x03, &[5, 0xa0]);
-            extensions.push(extension(&[2, 5, 29, 15], true, &usage));
+            // A directory's: digitalSignature and keyEncipherment, which must be heeded.
+            // Remote Desktop's own: keyEncipherment and dataEncipherment.
+            let (bits, critical) = match plan.issuer {
+                Issuer::Company => ([5, 0xa0], true),
+                Issuer::Itself => ([4, 0x30], false),
+            };
+            let usage = der::element(0x03, &bits);
+            extensions.push(extension(&[2, 5, 29, 15], critical, &usage));
             let server = der::oid(&[1, 3, 6, 1, 5, 5, 7, 3, 1]);
             extensions.push(extension(&[2, 5, 29, 37], false, &der::sequence(&[server])));
         }

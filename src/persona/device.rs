@@ -119,34 +119,28 @@ pub(super) const RELEASES: &[Release] = &[
         ],
     ),
     printer(
-        "hp-p3005",
-        "HP LaserJet P3005",
-        "2006-11-01",
-        &[update("2008-10-23", "02.190.3", "20081023")],
+        "hp-4250",
+        "HP LaserJet 4250",
+        "2004-09-01",
+        &[update("2011-12-21", "08.260.3", "20111221")],
     ),
     printer(
         "hp-p4015",
         "HP LaserJet P4015",
         "2008-05-01",
-        &[
-            update("2011-12-21", "04.170.3", "20111221"),
-            update("2012-11-26", "04.221.3", "20121126"),
-        ],
+        &[update("2012-11-26", "04.221.3", "20121126")],
     ),
     printer(
         "hp-p3015",
-        "HP LaserJet P3010 Series",
+        "HP LaserJet P3015",
         "2009-06-01",
-        &[
-            update("2012-06-01", "07.150.6", "20120601"),
-            update("2016-04-20", "07.280.3", "20160420"),
-        ],
+        &[update("2016-04-20", "07.280.3", "20160420")],
     ),
     printer(
-        "hp-cp3525",
-        "HP Color LaserJet CP3525",
-        "2009-02-01",
-        &[update("2012-11-26", "06.183.3", "20121126")],
+        "hp-cp4525",
+        "HP Color LaserJet CP4525",
+        "2009-10-01",
+        &[update("2014-01-27", "07.160.6", "20140127")],
     ),
     Release {
         maker: Maker::RaspberryPi,
@@ -197,11 +191,7 @@ pub(super) const RELEASES: &[Release] = &[
         maker: Maker::Moxa,
         ..device(
             "moxa-uc8112",
-            (
-                Family::Embedded,
-                &["iot-device", "industrial-control"],
-                "Debian",
-            ),
+            (Family::Embedded, &["industrial-control"], "Debian"),
             ("Moxa Industrial Linux 1.0 (UC-8112-LX)", "2019-01-15"),
             &[(Lighttpd, "1.4.45")],
             &[(Vsftpd, "3.0.3")],

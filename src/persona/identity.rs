@@ -1,6 +1,8 @@
 //! Identifiers a system makes once, when it is installed: drawn from the host's seed, so
 //! that they survive everything and are nobody else's.
 
+use rand::RngExt;
+
 use super::stream::Stream;
 use super::{Persona, hex};
 use crate::model::Family;
@@ -66,41 +68,21 @@ impl Persona {
             }
             Family::Linux => out.push(("machine_id", self.machine_id())),
             Family::Bsd => out.push(("hostid", self.uuid("hostid"))),
-            Family::Embedded | Family::Cisco => out.clear(),
-        }
-        if matches!(self.family, Family::Embedded | Family::Cisco) {
-            out.push(("serial_number", self.serial_number()));
+            Family::Embedded | Family::Cisco => {
+                return vec![("serial_number", self.serial_number())];
+            }
         }
         out
     }
 
-    /// What the maker printed on the back.
+    /// What the maker printed on the back; device pages show the same.
     #[must_use]
     pub fn serial_number(&self) -> String {
-        let mut s = Stream::new(&self.seed, "serial-number");
-        let mut draw = |letters: &[u8], n: usize| -> String {
-            (0..n)
-                .filter_map(|_| {
-                    let at = usize::try_from(s.below(letters.len() as u64)).ok()?;
-                    letters.get(at).map(|b| char::from(*b))
-                })
-                .collect()
-        };
-        let (letters, digits) = (b"BCDFGHJKLMNPQRSTVWXYZ", b"0123456789");
-        match self.family {
-            Family::Cisco => {
-                format!(
-                    "F{}{}{}",
-                    draw(b"CTO", 2),
-                    draw(digits, 4),
-                    draw(b"0123456789ABCDEFGHKLMNPRSTUVWXYZ", 4)
-                )
-            }
-            _ if self.distro == "HP" => {
-                format!("{}{}{}", draw(b"CVJ", 2), draw(letters, 2), draw(digits, 6))
-            }
-            _ => format!("{}{}", draw(letters, 2), draw(digits, 8)),
-        }
+        let mut rng = self.rng("device/serial");
+        let letters: String = (0..2)
+            .map(|_| char::from(rng.random_range(b'A'..=b'Z')))
+            .collect();
+        format!("CN{letters}{:06}", rng.random_range(100_000..1_000_000))
     }
 
     /// Seed of what the company's hosts have in common; a host that was deployed before

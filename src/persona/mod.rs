@@ -14,6 +14,7 @@ pub mod certificate;
 mod der;
 mod device;
 pub mod distro;
+mod draw;
 pub mod identity;
 pub mod key;
 mod linux;
@@ -37,7 +38,7 @@ pub use archetype::Archetype;
 pub use distro::Distro;
 
 use crate::model::{Family, Service, Stamp};
-use release::{Release, Update};
+use release::Release;
 use site::Site;
 use stream::Stream;
 
@@ -202,7 +203,7 @@ impl Asked<'_> {
 }
 
 /// One host. Every service of a decky renders from it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Persona {
     /// 32 bytes as hex from which everything that is not listed here is drawn; secret.
     pub seed: String,
@@ -261,6 +262,20 @@ pub struct Persona {
     pub ftp_version: String,
 }
 
+/// Neither seed: this ends up in logs.
+impl std::fmt::Debug for Persona {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Persona")
+            .field("hostname", &self.hostname)
+            .field("os_pretty", &self.os_pretty)
+            .field("kernel", &self.kernel)
+            .field("mac", &self.mac)
+            .field("installed_at", &self.installed_at)
+            .field("booted_at", &self.booted_at)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Persona {
     /// Draws the host for decky `name` of the installation holding `secret`.
     /// `now` only places days: boot 3 to 90 days before, installation before that.
@@ -268,7 +283,7 @@ impl Persona {
     /// goes before the distribution, and an unknown slug is as none.
     #[must_use]
     pub fn derive(secret: &[u8], name: &str, asked: &Asked<'_>, now: Stamp) -> Self {
-        draw(secret, name, asked, now, 0)
+        draw::host(secret, name, asked, now, 0)
     }
 
     /// [`Persona::derive`], drawn again until neither the host name nor the MAC address
@@ -286,12 +301,12 @@ impl Persona {
                 .iter()
                 .any(|t| t.mac == one.mac || t.hostname.eq_ignore_ascii_case(&one.hostname))
         };
-        let mut one = draw(secret, name, asked, now, 0);
+        let mut one = draw::host(secret, name, asked, now, 0);
         for attempt in 1..ATTEMPTS {
             if free(&one) {
                 break;
             }
-            one = draw(secret, name, asked, now, attempt);
+            one = draw::host(secret, name, asked, now, attempt);
         }
         one
     }
@@ -323,7 +338,7 @@ impl Persona {
         }
         if self.installed_at == Stamp::default() || self.installed_at == self.booted_at {
             let days = stream.below(700) + 60;
-            self.installed_at = before(self.booted_at, Duration::from_secs(days * DAY));
+            self.installed_at = draw::before(self.booted_at, Duration::from_secs(days * DAY));
         }
         self
     }
@@ -386,116 +401,6 @@ impl Persona {
         let [a, b, c, d, e, f, g, h] = id;
         Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a, b, c, d, e, f, g, h])
     }
-}
-
-/// The `attempt`th host for `name`.
-fn draw(secret: &[u8], name: &str, asked: &Asked<'_>, now: Stamp, attempt: u32) -> Persona {
-    let mut hash = Sha256::new();
-    hash.update(b"decky persona v1\0");
-    hash.update(
-        u64::try_from(secret.len())
-            .unwrap_or(u64::MAX)
-            .to_be_bytes(),
-    );
-    hash.update(secret);
-    hash.update(name.as_bytes());
-    if attempt > 0 {
-        hash.update(b"\0again");
-        hash.update(attempt.to_be_bytes());
-    }
-    let seed = hex(&hash.finalize());
-    let site = Site::draw(secret);
-    let archetype = asked.archetype.and_then(archetype::find);
-    let mut s = Stream::new(&seed, "host");
-    let releases = asked.releases();
-    let release = one(&mut s, &releases).unwrap_or(&linux::RELEASES[0]);
-    let booted_at = before(now, Duration::from_secs(3 * DAY + s.below(87 * DAY)));
-    let update = choose_update(release, booted_at, &mut s);
-    let installed_at = choose_install(release, update, booted_at, &mut s);
-    let mut cards = Stream::new(&seed, "mac");
-    let vendor = vendor::choose(release.maker, &site, &mut cards);
-    let mac = vendor::address(vendor, &mut cards);
-    let (web_server, web_version) = one(&mut s, release.web).unwrap_or((WebServer::Nginx, ""));
-    let (ftp_server, ftp_version) = one(&mut s, release.ftp).unwrap_or((FtpServer::Vsftpd, ""));
-    let ftp_version = if ftp_server == FtpServer::CiscoIos {
-        update.patch
-    } else {
-        ftp_version
-    };
-    let hostname = name::host(release, archetype, &site, mac, attempt, &mut s);
-    let users = name::users(release, &site, &mut s);
-    Persona {
-        hostname,
-        family: release.family,
-        role: archetype.map_or("server", |a| a.role).to_owned(),
-        vendor: vendor.name.to_owned(),
-        mac: mac_text(mac),
-        patch_level: update.patch.to_owned(),
-        installed_at,
-        release: release.slug.to_owned(),
-        distro: release.distro.to_owned(),
-        os_pretty: release.pretty(update),
-        kernel: update.kernel.to_owned(),
-        gcc: release.gcc.to_owned(),
-        booted_at,
-        users,
-        redis_version: release.redis.to_owned(),
-        web_server,
-        web_version: web_version.to_owned(),
-        ftp_server,
-        ftp_version: ftp_version.to_owned(),
-        domain: site.domain,
-        company: site.company,
-        site: site.seed,
-        seed,
-    }
-}
-
-/// The system's state: mostly one of the three newest updates before it booted.
-fn choose_update(release: &'static Release, booted_at: Stamp, s: &mut Stream) -> &'static Update {
-    let known: Vec<&Update> = release
-        .updates
-        .iter()
-        .filter(|u| u.at() < booted_at)
-        .collect();
-    let recent = if s.below(10) < 7 { 3 } else { known.len() };
-    let from = known.len().saturating_sub(recent);
-    // A clock before the first update still gives a host.
-    one(s, known.get(from..).unwrap_or_default()).unwrap_or(&release.updates[0])
-}
-
-/// Months to years before its last update, and after the system came out.
-fn choose_install(release: &Release, update: &Update, booted_at: Stamp, s: &mut Stream) -> Stamp {
-    let last = before(
-        update.at().min(booted_at),
-        Duration::from_secs(s.below(60 * DAY)),
-    );
-    let first = release::day(release.released).max(before(last, Duration::from_secs(1_500 * DAY)));
-    let span = last.since(first).as_secs();
-    let at = if span == 0 {
-        // The clock or the row leaves no room: a fortnight before boot.
-        before(booted_at, Duration::from_secs(14 * DAY))
-    } else {
-        first.plus(Duration::from_secs(s.below(span)))
-    };
-    // Machines are set up at work hours, and no clock starts at a whole second.
-    let hour = Duration::from_secs((8 + s.below(9)) * 3600 + s.below(3600));
-    let micros = Duration::from_micros(s.below(1_000_000));
-    let day_micros = i64::try_from(DAY * 1_000_000).unwrap_or(i64::MAX);
-    let midnight = Stamp(at.0.saturating_sub(at.0.rem_euclid(day_micros)));
-    midnight
-        .plus(hour)
-        .plus(micros)
-        .min(before(booted_at, Duration::from_secs(DAY)))
-}
-
-fn before(at: Stamp, by: Duration) -> Stamp {
-    Stamp(at.0.saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
-}
-
-fn one<T: Copy>(s: &mut Stream, list: &[T]) -> Option<T> {
-    let at = usize::try_from(s.below(list.len() as u64)).ok()?;
-    list.get(at).copied()
 }
 
 fn mac_text(mac: [u8; 6]) -> String {

@@ -62,6 +62,10 @@ pub(super) fn host(
         Style::Generic => format!("{word}-{place}{number:02}"),
         Style::Rhel => format!("{word}{:02}", number + 9),
         Style::Minimal => format!("{word}-{number:02}"),
+        // Few of these are free in a large fleet; then they get numbers.
+        Style::Rolling if attempt > 8 => {
+            format!("{}-{}{number}", pick(stream, WORDS), pick(stream, WORDS))
+        }
         Style::Rolling => format!("{}-{}", pick(stream, WORDS), pick(stream, WORDS)),
         Style::Desktop if site.default_names => format!("DESKTOP-{}", capitals(stream, 7)),
         Style::Desktop => {

@@ -232,7 +232,9 @@ fn inverse_of_e(modulus: &BoxedUint) -> BoxedUint {
         return BoxedUint::zero();
     };
     let rest = modulus.rem_limb(e).0;
-    let k = (1..E).find(|k| (k * rest + 1) % E == 0).unwrap_or(1);
+    let k = (1..E)
+        .find(|k| (k * rest + 1).is_multiple_of(E))
+        .unwrap_or(1);
     let wide = modulus.concatenating_mul(BoxedUint::from(k));
     let (wide, _) = wide.overflowing_add(BoxedUint::one());
     wide.div_rem_limb(e).0

@@ -69,7 +69,7 @@ mod tests {
     fn the_stream_is_fixed_for_ever() {
         // A change of these bytes changes every key of every installed host.
         let start: [u8; 8] = Stream::new("00", "x").bytes();
-        assert_eq!(start, Stream::new("00", "x").bytes());
+        assert_eq!(start, [0x59, 0x54, 0xc8, 0x7b, 0x0f, 0x67, 0xd0, 0xc9]);
         assert_ne!(start, Stream::new("00", "y").bytes());
         let mut long = Stream::new("00", "x");
         let mut bytes = [0; 70];

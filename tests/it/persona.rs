@@ -53,7 +53,7 @@ fn has(program: &str, test: &str) -> bool {
         .status()
         .is_ok();
     if !found {
-        println!("skipped: {test}: {program} is not installed");
+        eprintln!("skipped: {test}: {program} is not installed");
     }
     found
 }
@@ -204,6 +204,43 @@ fn two_installations_have_no_key_certificate_or_serial_in_common() {
     assert_ne!(one.1.key, two.1.key);
     assert_ne!(one.1.serial, two.1.serial);
     assert!(one.1.serial.len() >= 32, "{}", one.1.serial);
+}
+
+/// A host as a row of this version holds it; read by every later one.
+const ROW: &str = r#"{
+    "seed": "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
+    "site": "1f1e1d1c1b1a191817161514131211100f0e0d0c0b0a09080706050403020100",
+    "hostname": "web07", "domain": "northwell.corp", "company": "northwell",
+    "family": "linux", "role": "web-server", "vendor": "VMware",
+    "mac": "00:50:56:9a:bc:de", "release": "debian", "distro": "Debian",
+    "os_pretty": "Debian GNU/Linux 12 (bookworm)", "kernel": "6.1.0-28-amd64",
+    "patch_level": "12.8", "installed_at": 1650000000000000, "gcc": "12.2.0",
+    "booted_at": 1790000000000000, "users": ["jbauer"], "redis_version": "7.0.15",
+    "web_server": "apache", "web_version": "2.4.62", "ftp_server": "vsftpd",
+    "ftp_version": "3.0.3"
+}"#;
+
+#[test]
+fn an_update_changes_no_key_and_no_certificate() {
+    let persona: Persona = serde_json::from_str(ROW).unwrap();
+    assert_eq!(
+        persona.certificate().fingerprint(),
+        "27:C0:0E:DE:40:EA:89:EB:75:37:55:AD:0C:A5:3E:E0:8A:84:80:62:68:78:F1:83:E0:36:6F:D3:81:6B:6F:45"
+    );
+    let keys: Vec<String> = persona
+        .ssh_key_kinds()
+        .iter()
+        .map(|kind| persona.ssh_host_key(*kind).fingerprint())
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "SHA256:X+pQIPc9YdyjONQ/UMDqjNMIE44hAPv0Kzbzu5qHZzQ",
+            "SHA256:fyqYvrU6P3TuDEl7+AfsqGDI1CkwhxYMk/h5jY7DL60",
+            "SHA256:dTLSBrdbwJCTjQumQZ5BmTa/jKAx3sVrUWBp2+mZnPk",
+        ]
+    );
+    assert_eq!(persona.machine_id(), "d2e3db2bd58d4761bfe2962c300be4e4");
 }
 
 fn json(state: &Path, args: &[&str]) -> serde_json::Value {
