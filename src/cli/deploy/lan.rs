@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, UdpSocket};
+use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use caps::{CapSet, Capability};
@@ -98,7 +99,7 @@ async fn attach(
                 (found.interface, subnet, gateway, Some(found.address))
             }
             Err(error) => match (&ground.interface, named) {
-                (Some(interface), Some(subnet)) => {
+                (Some(interface), Some(subnet)) if exists(interface) => {
                     lan.notes
                         .push(format!("{error:#}; going by what was given"));
                     (interface.clone(), subnet, ground.gateway, None)
@@ -134,6 +135,10 @@ async fn attach(
         gateway,
     });
     Ok(())
+}
+
+fn exists(interface: &str) -> bool {
+    Path::new("/sys/class/net").join(interface).exists()
 }
 
 fn check(subnet: IpNet, gateway: Option<IpAddr>) -> anyhow::Result<()> {
@@ -232,7 +237,9 @@ async fn occupied(
     found
 }
 
-/// Whether this host itself has `ip`: nobody can bind an address that is not theirs.
+/// Whether this host itself has `ip`: nobody can bind an address that is not theirs,
+/// unless the kernel was told to allow it.
 fn is_own(ip: IpAddr) -> bool {
-    UdpSocket::bind((ip, 0)).is_ok()
+    let allowed = std::fs::read_to_string("/proc/sys/net/ipv4/ip_nonlocal_bind");
+    !allowed.is_ok_and(|text| text.trim() == "1") && UdpSocket::bind((ip, 0)).is_ok()
 }
