@@ -504,6 +504,13 @@ fn an_interrupted_deploy_says_who_goes_on_and_the_next_one_converges() {
     let err = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{err}");
     assert!(err.contains("the reconciler goes on"), "{err}");
+    let waiting = ["deploy", "-n", "2", "--services", "redis", "--timeout", "1"];
+    let (code, out, _) = host.run(&waiting);
+    assert_eq!(code, Some(1));
+    assert!(
+        out.contains("0 of 2 deckies running; the rest did not settle in time"),
+        "{out}"
+    );
     drop(held);
     let report = host.deploy("2", "redis");
     assert_eq!(report["changes"][0]["action"], "keep");
