@@ -165,7 +165,20 @@ pub(super) async fn plan_probed(
     mode: Mode,
 ) -> anyhow::Result<Plan> {
     let ours: BTreeSet<IpAddr> = rows.iter().map(|row| row.ip).collect();
-    let mut looked_at = BTreeSet::new();
+    // First those that were asked for, so that all that is wrong is said at once.
+    let mut looked_at: BTreeSet<IpAddr> = wanted
+        .iter()
+        .filter(|want| want.wish.runtime != Runtime::Local)
+        .filter_map(|want| want.ip)
+        .filter(|ip| !ours.contains(ip))
+        .collect();
+    if let (Some(link), Some(pool)) = (&lan.link, &mut lan.pools.lan) {
+        looked_at.retain(|ip| pool.check(*ip).is_ok());
+        let asked: Vec<IpAddr> = looked_at.iter().copied().collect();
+        for (ip, what) in occupied(link, &asked, &mut lan.notes).await {
+            pool.reserved.insert(ip, what);
+        }
+    }
     let mut ahead = 0;
     loop {
         let changes = plan::plan(rows, wanted, &lan.pools, mode)
@@ -209,7 +222,7 @@ async fn occupied(
         .filter(|ip| is_own(**ip))
         .map(|ip| (*ip, "is this host's own address".to_owned()))
         .collect();
-    if link.parent.is_empty() {
+    if link.parent.is_empty() || addresses.is_empty() {
         return found;
     }
     let mut note = |text: String| {
