@@ -35,6 +35,15 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
+    /// What is known when the time has run out.
+    fn late(deckies: Vec<Decky>) -> Self {
+        Self {
+            deckies,
+            timed_out: true,
+            interrupted: false,
+        }
+    }
+
     /// Every one of them runs with every service.
     pub(super) fn all_running(&self) -> bool {
         self.deckies.iter().all(|d| d.state == DeckyState::Running)
@@ -111,24 +120,47 @@ async fn watch(
     let mut told = Told::new(names.len(), progress);
     let mut own = Fleet::default();
     loop {
-        // Held only for one pass: a reconciler that starts meanwhile takes over.
-        if let Ok(Some(_held)) = lock::try_take(&config.paths.lock("reconciler")) {
-            own.pass(config, db, bus, Stamp::now()).await?;
+        {
+            let pass = pass(&mut own, config, db, bus);
+            tokio::pin!(pass);
+            // Rows change while a pass in this process works; they are shown meanwhile.
+            loop {
+                tokio::select! {
+                    outcome = &mut pass => {
+                        outcome?;
+                        break;
+                    }
+                    () = tokio::time::sleep(LOOK) => {}
+                }
+                let deckies = named(db, names).await?;
+                told.look(&deckies)?;
+                if Instant::now() >= deadline {
+                    told.end()?;
+                    return Ok(Outcome::late(deckies));
+                }
+            }
         }
         let deckies = named(db, names).await?;
         told.look(&deckies)?;
         let settled = deckies.iter().all(is_settled);
-        let timed_out = !settled && Instant::now() >= deadline;
-        if settled || timed_out {
+        if settled || Instant::now() >= deadline {
             told.end()?;
             return Ok(Outcome {
-                deckies,
-                timed_out,
-                interrupted: false,
+                timed_out: !settled,
+                ..Outcome::late(deckies)
             });
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// One pass in this process, unless a reconciler is there to do it.
+async fn pass(own: &mut Fleet, config: &Config, db: &Db, bus: &Bus) -> anyhow::Result<()> {
+    // Held only for one pass: a reconciler that starts meanwhile takes over.
+    if let Ok(Some(_held)) = lock::try_take(&config.paths.lock("reconciler")) {
+        own.pass(config, db, bus, Stamp::now()).await?;
+    }
+    Ok(())
 }
 
 async fn named(db: &Db, names: &[&str]) -> anyhow::Result<Vec<Decky>> {
@@ -155,9 +187,8 @@ async fn interrupted(config: &Config, db: &Db, names: &[&str]) -> anyhow::Result
     };
     eprintln!("\nInterrupted. What is wanted is written; {who}. `decnet deckies` shows the fleet.");
     Ok(Outcome {
-        deckies: named(db, names).await?,
-        timed_out: false,
         interrupted: true,
+        ..Outcome::late(named(db, names).await?)
     })
 }
 

@@ -40,6 +40,7 @@ impl Ground {
     pub fn runtime(&self) -> Runtime {
         let lan = self.interface.is_some()
             || self.driver.is_some()
+            || self.gateway.is_some()
             || self.subnet.is_some_and(|net| !is_loopback(net));
         match self.runtime {
             Some(runtime) => runtime,

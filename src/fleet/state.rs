@@ -100,30 +100,20 @@ fn seconds(micros: i64) -> f64 {
     micros / 1e6
 }
 
-/// The slug of the system a host was drawn with, as near as the original's list comes.
+/// The slug of the system a host was drawn with, as near as the original's list comes:
+/// it knows no Windows and no firmware, and calls those debian too.
 fn slug_of(persona: &Persona) -> String {
     let name = persona.distro.to_ascii_lowercase();
-    let release = |versions: [(&str, &str); 2]| {
-        versions
-            .iter()
-            .find(|(version, _)| persona.os_pretty.contains(version))
-            .map(|(_, slug)| (*slug).to_owned())
-    };
-    let ubuntu = || release([("20.04", "ubuntu20"), ("", "ubuntu22")]);
+    let first = name.split_whitespace().next().unwrap_or_default();
+    if first == "ubuntu" && persona.os_pretty.contains("20.04") {
+        return "ubuntu20".to_owned();
+    }
     IMAGES
         .iter()
         .map(|(slug, _)| *slug)
-        .find(|slug| *slug == name)
-        .map(str::to_owned)
-        .or_else(|| name.starts_with("ubuntu").then(ubuntu).flatten())
-        .or_else(|| {
-            let family = [("rocky", "rocky9"), ("centos", "centos7")];
-            family
-                .iter()
-                .find(|(word, _)| name.starts_with(word))
-                .map(|(_, slug)| (*slug).to_owned())
-        })
-        .unwrap_or_else(|| "debian".to_owned())
+        .find(|slug| slug.trim_end_matches(|c: char| c.is_ascii_digit()) == first)
+        .unwrap_or("debian")
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -216,6 +206,18 @@ mod tests {
             let value = export([(&decky, &persona)], &setting());
             let slug = value["config"]["deckies"][0]["distro"].as_str().unwrap();
             assert!(IMAGES.iter().any(|(known, _)| *known == slug), "{slug}");
+        }
+        let (_, mut persona) = row("x", Wish::default());
+        for (name, pretty, slug) in [
+            ("Alpine Linux", "Alpine Linux v3.19", "alpine"),
+            ("Rocky Linux", "Rocky Linux 9.4 (Blue Onyx)", "rocky9"),
+            ("Ubuntu", "Ubuntu 20.04.6 LTS", "ubuntu20"),
+            ("Ubuntu", "Ubuntu 22.04.5 LTS", "ubuntu22"),
+            ("Windows", "Windows Server 2019 Standard", "debian"),
+        ] {
+            name.clone_into(&mut persona.distro);
+            pretty.clone_into(&mut persona.os_pretty);
+            assert_eq!(slug_of(&persona), slug);
         }
     }
 }

@@ -330,6 +330,59 @@ fn flags_of_the_original_say_what_takes_their_place() {
 }
 
 #[test]
+fn an_interface_or_a_network_of_a_lan_means_native_and_reserved_addresses_are_left_alone() {
+    let host = Host::new("127.91.14.0/24");
+    let lan = [
+        "deploy",
+        "--services",
+        "http",
+        "--dry-run",
+        "--interface",
+        "lo",
+        "--subnet",
+        "10.99.0.252/30",
+        "--gateway",
+        "10.99.0.253",
+    ];
+    let (code, out, err) = host.run(&lan);
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(out, "+ decky-01 10.99.0.254 native http\n1 to add\n");
+    let (code, _, err) = host.run(&[&lan[..], &["-n", "2"]].concat());
+    assert_eq!(code, Some(1));
+    assert!(
+        err.contains("10.99.0.252/30 has no free address for decky-02"),
+        "{err}"
+    );
+    let (code, _, err) = host.run(&[&lan[..], &["--runtime", "local"]].concat());
+    assert_eq!(code, Some(1));
+    assert!(err.contains("runtime native or docker"), "{err}");
+    let missing = [
+        "deploy",
+        "--services",
+        "http",
+        "--interface",
+        "nothere0",
+        "--subnet",
+        "10.99.0.0/24",
+    ];
+    let (code, _, err) = host.run(&missing);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("nothere0"), "{err}");
+    let own = host.file(
+        "[general]\nruntime = docker\ndriver = bridge\nnet = 10.99.0.0/24\n\
+         [a]\nservices = mine, redis\n[b]\nservices = http\nruntime = local\n\
+         [custom-mine]\nbinary = example/mine:1\nports = 8080\n",
+    );
+    let (code, out, err) = host.run(&["deploy", "--config", &own, "--dry-run"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(
+        out,
+        "+ a 10.99.0.2 docker redis,mine\n+ b 127.91.14.1 local http\n2 to add\n"
+    );
+    assert!(!host.dir.path().join("decnet.db").exists());
+}
+
+#[test]
 fn a_replacing_deploy_removes_what_is_not_named_and_spares_the_rest() {
     let host = Host::new("127.91.8.0/24");
     let deployed = host.deploy("3", "redis");
@@ -451,6 +504,13 @@ fn an_interrupted_deploy_says_who_goes_on_and_the_next_one_converges() {
     let err = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{err}");
     assert!(err.contains("the reconciler goes on"), "{err}");
+    let waiting = ["deploy", "-n", "2", "--services", "redis", "--timeout", "1"];
+    let (code, out, _) = host.run(&waiting);
+    assert_eq!(code, Some(1));
+    assert!(
+        out.contains("0 of 2 deckies running; the rest did not settle in time"),
+        "{out}"
+    );
     drop(held);
     let report = host.deploy("2", "redis");
     assert_eq!(report["changes"][0]["action"], "keep");

@@ -12,7 +12,7 @@ use crate::config::ini;
 use crate::fleet::ask::{archetype_note, check_interface, odd_services, parse_net};
 use crate::fleet::ini::Deployment;
 use crate::fleet::{self, Ask, Ground, MAX_DECKIES};
-use crate::model::{Driver, Service};
+use crate::model::{Driver, Runtime, Service};
 
 /// Reads the file when there is one, the flags otherwise.
 ///
@@ -72,6 +72,12 @@ fn file(path: &Path, given: &Ground) -> anyhow::Result<Deployment> {
 }
 
 fn flags(args: &Args, ground: Ground) -> anyhow::Result<Deployment> {
+    let lan = ground.interface.is_some() || ground.driver.is_some() || ground.gateway.is_some();
+    if ground.runtime() == Runtime::Local && lan {
+        bail!(
+            "--runtime local: local deckies have no interface, driver or gateway; leave those out, or use the runtime native or docker"
+        );
+    }
     let services: Option<Vec<Service>> = match &args.services {
         Some(text) => Some(
             fleet::ini::parse_services(text)

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, UdpSocket};
+use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use caps::{CapSet, Capability};
@@ -98,7 +99,7 @@ async fn attach(
                 (found.interface, subnet, gateway, Some(found.address))
             }
             Err(error) => match (&ground.interface, named) {
-                (Some(interface), Some(subnet)) => {
+                (Some(interface), Some(subnet)) if exists(interface) => {
                     lan.notes
                         .push(format!("{error:#}; going by what was given"));
                     (interface.clone(), subnet, ground.gateway, None)
@@ -136,6 +137,10 @@ async fn attach(
     Ok(())
 }
 
+fn exists(interface: &str) -> bool {
+    Path::new("/sys/class/net").join(interface).exists()
+}
+
 fn check(subnet: IpNet, gateway: Option<IpAddr>) -> anyhow::Result<()> {
     if is_loopback(subnet) || matches!(subnet, IpNet::V6(_)) {
         bail!("{subnet} is not an IPv4 network of a LAN; name another --interface or --subnet");
@@ -160,7 +165,20 @@ pub(super) async fn plan_probed(
     mode: Mode,
 ) -> anyhow::Result<Plan> {
     let ours: BTreeSet<IpAddr> = rows.iter().map(|row| row.ip).collect();
-    let mut looked_at = BTreeSet::new();
+    // First those that were asked for, so that all that is wrong is said at once.
+    let mut looked_at: BTreeSet<IpAddr> = wanted
+        .iter()
+        .filter(|want| want.wish.runtime != Runtime::Local)
+        .filter_map(|want| want.ip)
+        .filter(|ip| !ours.contains(ip))
+        .collect();
+    if let (Some(link), Some(pool)) = (&lan.link, &mut lan.pools.lan) {
+        looked_at.retain(|ip| pool.check(*ip).is_ok());
+        let asked: Vec<IpAddr> = looked_at.iter().copied().collect();
+        for (ip, what) in occupied(link, &asked, &mut lan.notes).await {
+            pool.reserved.insert(ip, what);
+        }
+    }
     let mut ahead = 0;
     loop {
         let changes = plan::plan(rows, wanted, &lan.pools, mode)
@@ -204,7 +222,7 @@ async fn occupied(
         .filter(|ip| is_own(**ip))
         .map(|ip| (*ip, "is this host's own address".to_owned()))
         .collect();
-    if link.parent.is_empty() {
+    if link.parent.is_empty() || addresses.is_empty() {
         return found;
     }
     let mut note = |text: String| {
@@ -232,7 +250,9 @@ async fn occupied(
     found
 }
 
-/// Whether this host itself has `ip`: nobody can bind an address that is not theirs.
+/// Whether this host itself has `ip`: nobody can bind an address that is not theirs,
+/// unless the kernel was told to allow it.
 fn is_own(ip: IpAddr) -> bool {
-    UdpSocket::bind((ip, 0)).is_ok()
+    let allowed = std::fs::read_to_string("/proc/sys/net/ipv4/ip_nonlocal_bind");
+    !allowed.is_ok_and(|text| text.trim() == "1") && UdpSocket::bind((ip, 0)).is_ok()
 }

@@ -45,3 +45,43 @@ pub fn write(config: &Config, rows: &[DeckyRow]) -> anyhow::Result<bool> {
     file::inherit_owner(&path).with_context(attempt)?;
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+    use crate::db::Db;
+    use crate::db::decky::DeckyWrite;
+    use crate::model::{Stamp, Wish};
+    use crate::persona::{Asked, Persona};
+    use std::os::unix::fs::MetadataExt;
+
+    #[tokio::test]
+    async fn the_file_follows_the_rows_and_is_left_alone_while_they_say_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().display().to_string();
+        let sources = Sources::new([("DECNET_STATE_DIR".to_owned(), state)]);
+        let config = Config::load(&sources).unwrap();
+        let path = dir.path().join("decnet-state.json");
+        let db = Db::open(&config.database).await.unwrap();
+        assert!(!write(&config, &[]).unwrap());
+        let add = DeckyWrite::Add {
+            name: "d1".into(),
+            ip: "127.0.0.2".parse().unwrap(),
+            wish: Wish::default(),
+            persona: Box::new(Persona::derive(b"s", "d1", &Asked::default(), Stamp(0))),
+        };
+        db.decky_apply(&[add], Stamp(1)).await.unwrap();
+        let rows = db.decky_list().await.unwrap();
+        assert!(write(&config, &rows).unwrap());
+        let before = fs::metadata(&path).unwrap();
+        assert_eq!(before.mode() & 0o777, 0o640);
+        assert!(!write(&config, &rows).unwrap());
+        assert_eq!(fs::metadata(&path).unwrap().ino(), before.ino());
+        let value: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(value["config"]["deckies"][0]["name"], "d1");
+        db.decky_remove(None, Stamp(2)).await.unwrap();
+        assert!(write(&config, &db.decky_list().await.unwrap()).unwrap());
+        assert!(!path.exists());
+    }
+}
