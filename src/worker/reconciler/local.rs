@@ -15,7 +15,8 @@ use crate::config::Config;
 use crate::decoy::run::Spec;
 use crate::net::file;
 use crate::worker::reconciler::runtime::{
-    LOOK, STOP, Started, errors_path, give, pid_path, prepare, service_owner, until_answering,
+    LOOK, STOP, Started, errors_path, give, pid_path, prepare, read_small, service_owner,
+    until_answering,
 };
 
 /// Starts the decky and waits until it answers.
@@ -103,11 +104,8 @@ pub(super) fn exists(config: &Config, name: &str) -> bool {
 
 /// The recorded process, if it still is this decky: the number may have been reused.
 pub(super) fn running_pid(dir: &Path) -> Option<Pid> {
-    let pid: i32 = fs::read_to_string(pid_path(dir))
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
+    let pid = read_small(&pid_path(dir)).ok()?;
+    let pid: i32 = std::str::from_utf8(&pid).ok()?.trim().parse().ok()?;
     let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let wanted = dir.as_os_str().as_encoded_bytes();
     arguments

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::io::Read;
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +20,8 @@ use crate::db::decky::DeckyRow;
 use crate::decoy::control::{self, Status};
 use crate::decoy::run::{Spec, spec_path};
 use crate::model::Runtime;
-use crate::net::file;
+use crate::net::{file, tail};
+use crate::netns::{probe, uplink};
 use crate::worker::reconciler::{docker, local, native};
 
 /// Longest wait for a started decky to answer.
@@ -159,7 +162,7 @@ fn directories(config: &Config) -> io::Result<Vec<String>> {
 
 /// The runtime the decky of `dir` was started under.
 fn recorded(dir: &Path) -> Runtime {
-    fs::read(spec_path(dir))
+    read_small(&spec_path(dir))
         .ok()
         .and_then(|text| serde_json::from_slice::<Spec>(&text).ok())
         .map_or(Runtime::Local, |spec| spec.wish.runtime)
@@ -188,6 +191,121 @@ pub(super) fn prepare(
     Ok(dir)
 }
 
+/// Like [`prepare`] for a decky that runs under a user id of its own. The directory is
+/// that user's and the service group's, and what is made in it is the group's too: the
+/// collector and this worker read, write and delete there, other deckies do not get in.
+///
+/// # Errors
+/// When it cannot be written, or may not be given away.
+pub(super) fn prepare_for(config: &Config, spec: &Spec, uid: u32) -> anyhow::Result<PathBuf> {
+    let dir = config.paths.decky(&spec.name);
+    let parent = config.paths.deckies();
+    let service = service_owner(config)?;
+    make_dir(&parent, service).with_context(|| format!("creating {}", parent.display()))?;
+    let gid = match service {
+        Some((_, gid)) => gid,
+        None => nix::unistd::getegid().as_raw(),
+    };
+    shared_dir(&dir, uid, gid).with_context(|| {
+        format!(
+            "making {} the decky's own (CAP_CHOWN is needed: let the reconciler unit do it, or use sudo)",
+            dir.display()
+        )
+    })?;
+    let path = spec_path(&dir);
+    file::write_volatile(&path, &serde_json::to_vec_pretty(spec)?, 0o640)
+        .with_context(|| format!("writing {}", path.display()))?;
+    give(&path, Some((uid, gid)))?;
+    Ok(dir)
+}
+
+/// Makes `path` a directory of mode 2770, of user `uid` and group `gid`.
+fn shared_dir(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    const MODE: u32 = 0o2770;
+    // From a file creation mask of its own: a sandbox that forbids setting the bit
+    // lets it be inherited from the parent directory.
+    let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o007));
+    let made = fs::DirBuilder::new().mode(0o770).create(path);
+    nix::sys::stat::umask(before);
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let meta = fs::symlink_metadata(path)?;
+    if !meta.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::NotADirectory));
+    }
+    if meta.mode() & 0o7777 != MODE {
+        fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
+    }
+    if (meta.uid(), meta.gid()) != (uid, gid) {
+        lchown(path, Some(uid), Some(gid))?;
+    }
+    Ok(())
+}
+
+/// Makes sure that `spec`'s address is nobody else's. Whoever answers with the decky's own
+/// MAC address is the decky.
+///
+/// # Errors
+/// Who has it, or why that could not be found out.
+pub(super) async fn claim(config: &Config, spec: &Spec) -> anyhow::Result<()> {
+    let Some(link) = &spec.wish.link else {
+        return Ok(());
+    };
+    let other = format!("give {} another address", spec.name);
+    if uplink::own_addresses().await?.contains(&spec.ip) {
+        anyhow::bail!("address {} is this host's own; {other}", spec.ip);
+    }
+    if status(config, &spec.name).await.is_some() {
+        return Ok(());
+    }
+    let addresses: [IpAddr; 1] = [spec.ip];
+    let answered = probe::in_use(&link.parent, &addresses).await?;
+    match answered.iter().find(|(_, mac)| *mac != spec.persona.mac) {
+        Some((ip, mac)) => anyhow::bail!(
+            "address {ip} is already used by {mac} on {}; {other}",
+            link.parent
+        ),
+        None => Ok(()),
+    }
+}
+
+/// Reads a file that a decky may have put there: a regular one, and not without end.
+///
+/// # Errors
+/// When it is not there or not such a file.
+pub(super) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    const MOST: u64 = 1 << 20;
+    let mut content = Vec::new();
+    tail::open_plain(path)?
+        .take(MOST)
+        .read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// A new, empty file for what the decky's process says on stderr; whatever lay there,
+/// a link included, is replaced.
+///
+/// # Errors
+/// When it cannot be made.
+pub(super) fn errors_file(dir: &Path) -> anyhow::Result<fs::File> {
+    let file = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o640))
+        .tempfile_in(dir)
+        .context("creating the decky's stderr")?;
+    file.persist(errors_path(dir))
+        .context("creating the decky's stderr")
+}
+
+/// The last thing the decky's process said on stderr.
+pub(super) fn said(dir: &Path) -> Option<String> {
+    let said = read_small(&errors_path(dir)).ok()?;
+    let said = String::from_utf8_lossy(&said);
+    let last = said.lines().rfind(|line| !line.is_empty())?;
+    Some(last.strip_prefix("decnet: ").unwrap_or(last).to_owned())
+}
+
 /// Waits until the decky of `dir` answers with the fingerprint of `spec`; `ended` says
 /// how it ended when it does so instead.
 ///
@@ -206,8 +324,7 @@ pub(super) async fn until_answering(
                 return Ok(status);
             }
             if let Some(how) = ended()? {
-                let said = fs::read_to_string(errors_path(dir)).unwrap_or_default();
-                let said = said.lines().last().unwrap_or("it said nothing");
+                let said = said(dir).unwrap_or_else(|| "it said nothing".to_owned());
                 anyhow::bail!("the decky process ended at once ({how}): {said}");
             }
             tokio::time::sleep(LOOK).await;
@@ -260,7 +377,8 @@ fn make_dir(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
 /// When that is not permitted.
 pub(super) fn give(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
     match owner {
-        Some((uid, gid)) => chown(path, Some(uid), Some(gid)),
+        // Not what a link of the decky's making points to.
+        Some((uid, gid)) => lchown(path, Some(uid), Some(gid)),
         None => Ok(()),
     }
 }

@@ -1,0 +1,1 @@
+//! The host's own interface among its macvlan deckies.

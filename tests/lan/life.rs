@@ -1,0 +1,121 @@
+//! Starting, adopting, restarting and refusing.
+
+use decnet::model::{DeckyState, Driver, Family, Link, Runtime, Service, Wish};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{Lan, gone, persona, skipped, text, wait_for};
+
+#[test]
+#[ignore = "needs root; run by make test-lan"]
+fn a_killed_reconciler_finds_its_deckies_again_and_a_killed_decky_comes_back() {
+    let test = "a_killed_reconciler_finds_its_deckies_again_and_a_killed_decky_comes_back";
+    if skipped(test, &["curl"]) {
+        return;
+    }
+    let lan = Lan::new();
+    lan.want("kept", 11, Family::Linux, Driver::Macvlan);
+    let mut first = lan.reconciler();
+    let pid = lan.pid("kept");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let answer = lan.seen(&format!("curl -s -m2 -i http://{}/", lan.address(11)));
+    assert!(
+        answer.starts_with("HTTP/"),
+        "without its reconciler: {answer}"
+    );
+    // Adopted as it is: nothing starts, nothing changes.
+    assert_eq!(
+        lan.reconcile().trim(),
+        "inserted=0 deleted=0 state_updated=0"
+    );
+    assert_eq!(lan.pid("kept"), pid);
+    // The same MAC address and the same place, at once after the old namespace went.
+    let mut second = lan.reconciler();
+    kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();
+    wait_for("another process", || (lan.pid("kept") != pid).then_some(()));
+    let answer = lan.seen(&format!("curl -s -m2 -i http://{}/", lan.address(11)));
+    assert!(answer.starts_with("HTTP/"), "after its death: {answer}");
+    second.kill().unwrap();
+    second.wait().unwrap();
+}
+
+#[test]
+#[ignore = "needs root; run by make test-lan"]
+fn a_removed_decky_leaves_nothing() {
+    if skipped("a_removed_decky_leaves_nothing", &["ping"]) {
+        return;
+    }
+    let lan = Lan::new();
+    lan.want("brief", 11, Family::Linux, Driver::Macvlan);
+    lan.reconcile();
+    let pid = lan.pid("brief");
+    lan.unwant("brief");
+    assert_eq!(
+        lan.reconcile().trim(),
+        "inserted=0 deleted=1 state_updated=0"
+    );
+    assert!(gone(pid));
+    let silent = lan.attack(&format!("ping -n -c1 -W1 {}", lan.address(11)));
+    assert!(!silent.status.success());
+}
+
+#[test]
+#[ignore = "needs root; run by make test-lan"]
+fn an_address_that_is_taken_is_refused_by_name() {
+    if skipped("an_address_that_is_taken_is_refused_by_name", &[]) {
+        return;
+    }
+    let lan = Lan::new();
+    lan.want("squatter", 66, Family::Linux, Driver::Macvlan);
+    lan.want("impostor", 1, Family::Linux, Driver::Macvlan);
+    lan.want("honest", 11, Family::Linux, Driver::Macvlan);
+    lan.reconcile();
+    let attacker = lan.seen("cat /sys/class/net/eth0/address");
+    assert_eq!(
+        lan.row("squatter").decky.last_error.unwrap(),
+        format!(
+            "address {} is already used by {} on {}; give squatter another address",
+            lan.address(66),
+            attacker.trim(),
+            lan.parent
+        )
+    );
+    assert_eq!(
+        lan.row("impostor").decky.last_error.unwrap(),
+        format!(
+            "address {} is this host's own; give impostor another address",
+            lan.address(1)
+        )
+    );
+    assert_eq!(lan.row("honest").decky.state, DeckyState::Running);
+}
+
+#[test]
+#[ignore = "needs root; run by make test-lan"]
+fn what_does_not_fit_is_said_in_one_line() {
+    if skipped("what_does_not_fit_is_said_in_one_line", &[]) {
+        return;
+    }
+    let lan = Lan::new();
+    let wish = Wish {
+        runtime: Runtime::Native,
+        link: Some(Link {
+            driver: Driver::Macvlan,
+            parent: "nosuch0".to_owned(),
+            subnet: format!("{}/24", lan.address(0)).parse().unwrap(),
+            gateway: None,
+        }),
+        services: vec![Service::Http],
+        ..Wish::default()
+    };
+    let who = persona(&text(lan.address(0)), "lost", Family::Linux);
+    lan.want_exactly("lost", 11, &wish, &who);
+    lan.reconcile();
+    let said = lan.row("lost").decky.last_error.unwrap();
+    assert!(
+        said.starts_with("nosuch0: no such interface; this host has "),
+        "{said}"
+    );
+    assert!(!said.contains('\n'));
+}
