@@ -352,19 +352,23 @@ pub async fn wait(engine: &Engine, id: &str, condition: &str) -> String {
     }
 }
 
-/// The last line a container wrote.
+/// The last line a container wrote, but for the hint that follows a panic.
 pub async fn last_line(engine: &Engine, id: &str) -> Option<String> {
     let options = LogsOptionsBuilder::default()
         .stdout(true)
         .stderr(true)
-        .tail("1")
+        .tail("5")
         .build();
     let mut lines = engine.client().logs(id, Some(options));
     let mut last = None;
     while let Some(Ok(line)) = lines.next().await {
-        last = Some(line.to_string().trim().to_owned());
+        let line = line.to_string();
+        let line = line.trim();
+        if !line.is_empty() && !line.starts_with("note: ") {
+            last = Some(line.trim_start_matches("decnet: ").to_owned());
+        }
     }
-    last.filter(|line| !line.is_empty())
+    last
 }
 
 #[cfg(test)]
