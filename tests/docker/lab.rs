@@ -159,6 +159,8 @@ impl Lab {
             .args(arguments)
             .env("DECNET_DOCKER_SOCKET", self.socket())
             .env("DECNET_BUS_ENABLED", "false")
+            .env("DOCKER_CONFIG", self.dir.path().join("client"))
+            .env_remove("BUILDX_CONFIG")
             .output()
             .unwrap()
     }
