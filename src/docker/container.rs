@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::bail;
@@ -95,10 +96,15 @@ pub fn name_of(decky: &str) -> String {
 /// # Errors
 /// When the engine or the kernel refuses; nothing is left then.
 pub async fn run(engine: &Engine, base: &Base<'_>) -> anyhow::Result<String> {
-    match try_run(engine, base, true).await {
-        // An engine that may not have so many open files itself cannot give them: the
-        // container then has the engine's own limit.
-        Err(error) if format!("{error:#}").contains("rlimit") => try_run(engine, base, false).await,
+    // An engine that may not have so many open files itself cannot give them: its
+    // containers then have its own limit.
+    static LIMITED: AtomicBool = AtomicBool::new(true);
+    let limit = LIMITED.load(Ordering::Relaxed);
+    match try_run(engine, base, limit).await {
+        Err(error) if limit && format!("{error:#}").contains("rlimit") => {
+            LIMITED.store(false, Ordering::Relaxed);
+            try_run(engine, base, false).await
+        }
         outcome => outcome,
     }
 }
@@ -352,19 +358,23 @@ pub async fn wait(engine: &Engine, id: &str, condition: &str) -> String {
     }
 }
 
-/// The last line a container wrote.
+/// The last line a container wrote, but for the hint that follows a panic.
 pub async fn last_line(engine: &Engine, id: &str) -> Option<String> {
     let options = LogsOptionsBuilder::default()
         .stdout(true)
         .stderr(true)
-        .tail("1")
+        .tail("5")
         .build();
     let mut lines = engine.client().logs(id, Some(options));
     let mut last = None;
     while let Some(Ok(line)) = lines.next().await {
-        last = Some(line.to_string().trim().to_owned());
+        let line = line.to_string();
+        let line = line.trim();
+        if !line.is_empty() && !line.starts_with("note: ") {
+            last = Some(line.trim_start_matches("decnet: ").to_owned());
+        }
     }
-    last.filter(|line| !line.is_empty())
+    last
 }
 
 #[cfg(test)]

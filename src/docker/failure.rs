@@ -15,6 +15,8 @@ pub const DELAYS: &[Duration] = &[
 const LEAK: &str = "/var/lib/docker/tmp/buildkit-mount";
 /// So many leaked mounts mean that the builder is stuck before it starts.
 const LEAKS_MAX: usize = 10;
+/// Most lines of what was said that are shown.
+const LINES_MAX: usize = 20;
 /// What a registry answers when asking again cannot help.
 const PERMANENT: &[&str] = &[
     "manifest unknown",
@@ -38,7 +40,7 @@ pub struct Failure {
 pub enum Kind {
     /// May go away by itself.
     Transient,
-    /// The registry has no such image, or not for us.
+    /// What is asked for does not exist, or not for us.
     Permanent,
     /// The client's own directory is read-only for it.
     SandboxedHome,
@@ -61,7 +63,7 @@ impl Kind {
         match self {
             Kind::Transient => None,
             Kind::Permanent => Some(
-                "the registry has no such image for us; correct the name, or log in with `docker login`"
+                "asking again cannot help; correct the image's name or its Dockerfile, or log in with `docker login`"
                     .to_owned(),
             ),
             Kind::SandboxedHome => Some(
@@ -81,11 +83,18 @@ impl Kind {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let said = self.said.trim();
-        let said = if said.is_empty() { "nothing" } else { said };
+        // One line, whatever was printed; of a long build its end.
+        let lines: Vec<&str> = self.said.lines().map(str::trim).collect();
+        let lines: Vec<&str> = lines.into_iter().filter(|line| !line.is_empty()).collect();
+        let (_, end) = lines.split_at(lines.len().saturating_sub(LINES_MAX));
+        let said = if end.is_empty() {
+            "nothing".to_owned()
+        } else {
+            end.join(" | ")
+        };
         match self.kind.recipe() {
             Some(recipe) => write!(f, "{recipe} (said: {said})"),
-            None => f.write_str(said),
+            None => f.write_str(&said),
         }
     }
 }
@@ -205,6 +214,15 @@ mod tests {
         let text = failure.to_string();
         assert!(text.contains("--name decnet-builder"), "{text}");
         assert!(text.contains(&said), "{text}");
+    }
+
+    #[test]
+    fn what_is_shown_is_one_line_and_ends_with_the_end() {
+        let long: String = (0..500).map(|n| format!("step {n}\n\n")).collect();
+        let text = classify(&long, "").to_string();
+        assert_eq!(text.lines().count(), 1);
+        assert!(text.ends_with("step 498 | step 499"), "{text}");
+        assert_eq!(classify(" \n", "").to_string(), "nothing");
     }
 
     #[test]

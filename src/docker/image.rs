@@ -113,18 +113,25 @@ async fn import(engine: &Engine, tag: &str) -> anyhow::Result<()> {
 fn archive(out: &mut impl Write) -> io::Result<()> {
     let mut archive = tar::Builder::new(out);
     for name in DIRECTORIES {
-        let mut header = tar::Header::new_ustar();
+        let mut header = header(0);
         header.set_entry_type(tar::EntryType::Directory);
-        header.set_mode(0o755);
-        header.set_size(0);
         archive.append_data(&mut header, format!("{name}/"), io::empty())?;
     }
     let file = File::open(SELF)?;
-    let mut header = tar::Header::new_ustar();
-    header.set_mode(0o755);
-    header.set_size(file.metadata()?.len());
+    let mut header = header(file.metadata()?.len());
     archive.append_data(&mut header, PROGRAM.trim_start_matches('/'), file)?;
     archive.into_inner().map(|_| ())
+}
+
+/// Root's, readable by all, of no particular day: the same program is the same image.
+fn header(size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_mode(0o755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(size);
+    header
 }
 
 /// The sending end of the archive.

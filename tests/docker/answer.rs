@@ -257,6 +257,22 @@ fn imported_once(lab: &Lab) {
     assert_eq!(images(), before);
 }
 
+/// Its fair share of memory: own pages, and its part of shared ones.
+fn pss_kib(pid: i64) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text.lines().find(|line| line.starts_with("Pss:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+fn parent_of(pid: i64) -> i64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("PPid:"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
 #[test]
 #[ignore = "needs root and dockerd"]
 fn a_new_decky_leaves_the_others_connections_open() {
@@ -293,6 +309,20 @@ fn a_new_decky_leaves_the_others_connections_open() {
     for stream in &mut open {
         assert!(!ping(stream).is_empty());
     }
+
+    let pid = lab
+        .inspect("decnet-decky-4")
+        .unwrap()
+        .state
+        .unwrap()
+        .pid
+        .unwrap();
+    let shim = parent_of(pid);
+    println!(
+        "memory: the decky {} KiB, its shim {} KiB",
+        pss_kib(pid),
+        pss_kib(shim)
+    );
 
     // One goes: the others stay, nothing of it is left.
     lab.unwant("decky-4");

@@ -15,26 +15,34 @@ use crate::lab::{Lab, block_on};
 
 /// An image of an operator: some program that listens on a port of its own. Any static
 /// program would do; ours, told to be a Redis on every address, is at hand.
-fn operators_image(lab: &Lab, name: &str) {
+fn operators_files() -> [(&'static str, Vec<u8>); 2] {
     let wish = Wish {
         services: vec![Service::Redis],
         ..Wish::default()
     };
     let persona = Persona::derive(b"custom", "x", &Asked::default(), Stamp::now());
     let spec = Spec::new("x", [0, 0, 0, 0].into(), 1, wish, persona, 1 << 20);
-    let spec = serde_json::to_vec(&spec).unwrap();
+    [
+        ("srv/decky.json", serde_json::to_vec(&spec).unwrap()),
+        (
+            "bin/service",
+            std::fs::read(env!("CARGO_BIN_EXE_decnet")).unwrap(),
+        ),
+    ]
+}
+
+fn operators_image(lab: &Lab, name: &str) {
     let mut archive = tar::Builder::new(Vec::new());
-    let mut add = |path: &str, bytes: &[u8]| {
+    for (path, bytes) in operators_files() {
         let mut header = tar::Header::new_ustar();
         header.set_mode(0o755);
+        header.set_uid(0);
+        header.set_gid(0);
         header.set_size(u64::try_from(bytes.len()).unwrap());
-        archive.append_data(&mut header, path, bytes).unwrap();
-    };
-    add("srv/decky.json", &spec);
-    add(
-        "bin/service",
-        &std::fs::read(env!("CARGO_BIN_EXE_decnet")).unwrap(),
-    );
+        archive
+            .append_data(&mut header, path, bytes.as_slice())
+            .unwrap();
+    }
     let archive = archive.into_inner().unwrap();
     let engine = lab.client();
     let options = CreateImageOptionsBuilder::default()
@@ -119,6 +127,56 @@ fn an_operators_image_shares_the_deckys_address() {
     lab.reconcile();
     assert!(lab.inspect("decnet-decky-1").is_none());
     assert!(lab.inspect("decnet-decky-1-cache").is_none());
+}
+
+#[test]
+#[ignore = "needs root and dockerd"]
+fn an_operators_directory_is_built_and_a_broken_one_says_why() {
+    let test = "an_operators_directory_is_built_and_a_broken_one_says_why";
+    let Some(lab) = Lab::new(test, &[]) else {
+        return;
+    };
+    if std::process::Command::new("docker")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        println!("skipped: {test}: the docker client is not installed (package docker.io)");
+        return;
+    }
+    let context = |name: &str, dockerfile: &str| {
+        let dir = lab.dir.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join("Dockerfile"), dockerfile).unwrap();
+        dir
+    };
+    let good = context(
+        "good",
+        "FROM scratch\nCOPY bin /bin\nCOPY srv /srv\nEXPOSE 6379\n",
+    );
+    for (path, bytes) in operators_files() {
+        let path = good.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, open).unwrap();
+    }
+    let broken = context("broken", "FROM scratch\nCOPY missing /\n");
+    lab.want("decky-1", "10.66.0.93", |wish, _| {
+        wish.services = vec![Service::Http];
+        wish.customs = vec![
+            custom("cache", good.to_str().unwrap()),
+            custom("other", broken.to_str().unwrap()),
+        ];
+    });
+    lab.reconcile();
+    crate::lab::wait_for("built service", || lab.connect("10.66.0.93:6379").ok());
+    let error = lab.decky("decky-1")["last_error"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(error.starts_with("other: "), "{error}");
+    assert!(error.contains("missing"), "the client's own words: {error}");
 }
 
 /// A registry on the host's loopback that knows no image; counts who asks for one.

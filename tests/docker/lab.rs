@@ -159,6 +159,8 @@ impl Lab {
             .args(arguments)
             .env("DECNET_DOCKER_SOCKET", self.socket())
             .env("DECNET_BUS_ENABLED", "false")
+            .env("DOCKER_CONFIG", self.dir.path().join("client"))
+            .env_remove("BUILDX_CONFIG")
             .output()
             .unwrap()
     }
@@ -240,12 +242,12 @@ impl Lab {
 
     /// `work` in the attacker's network; sockets it returns stay there.
     pub(crate) fn as_attacker<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        inside(&self.attacker, work)
+        inside(&format!("/run/netns/{}", self.attacker), work)
     }
 
     /// `work` in the host's network.
     pub(crate) fn as_host<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        inside(&self.host, work)
+        inside(&format!("/run/netns/{}", self.host), work)
     }
 
     /// Connects from the attacker.
@@ -414,8 +416,9 @@ fn enter(name: &str, program: &str) -> Command {
     command
 }
 
-fn inside<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T {
-    let namespace = File::open(Path::new("/run/netns").join(name)).unwrap();
+/// `work` in the network namespace that the file at `path` stands for.
+pub(crate) fn inside<T: Send>(path: &str, work: impl FnOnce() -> T + Send) -> T {
+    let namespace = File::open(path).unwrap();
     // A thread of its own: only it changes sides.
     std::thread::scope(|scope| {
         scope

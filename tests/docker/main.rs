@@ -13,6 +13,7 @@
 
 mod answer;
 mod custom;
+mod egress;
 mod lab;
 mod network;
 mod repair;

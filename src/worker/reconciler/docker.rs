@@ -13,11 +13,9 @@ use crate::docker::container::{Base, Found};
 use crate::docker::custom::Client;
 use crate::docker::{Engine, container, custom, image, network};
 use crate::model::{Driver, Runtime};
-use crate::worker::reconciler::runtime::{STOP, Started, prepare, service_owner, until_answering};
-
-/// Whether the decky process in the container encloses itself (its packet filter, its
-/// own user, its system calls) before it serves.
-const ENCLOSE: bool = false;
+use crate::worker::reconciler::runtime::{
+    STOP, Started, claim, prepare_for, service_owner, until_answering,
+};
 
 /// Held for reading between finding a network and running a container on it, for
 /// writing while unused networks are removed.
@@ -46,8 +44,11 @@ pub(super) async fn start(config: &Config, spec: &Spec) -> anyhow::Result<Starte
     let engine = needed(config).await?;
     let home = config.paths.deckies();
     let owner = owner(config, spec)?;
-    let dir = prepare(config, spec, Some(owner))?;
     remove_all(&engine, config, &spec.name).await?;
+    if link.driver != Driver::Bridge {
+        claim(config, spec).await?;
+    }
+    let dir = prepare_for(config, spec, owner.0)?;
     let image = image::ensure(&engine).await?;
     let held = NETWORKS.read().await;
     let network = network::ensure(&engine, &home, link).await?;
@@ -63,7 +64,7 @@ pub(super) async fn start(config: &Config, spec: &Spec) -> anyhow::Result<Starte
             .filter(|mac| !mac.is_empty() && link.driver != Driver::Ipvlan),
         family: spec.persona.family,
         owner,
-        enclose: ENCLOSE,
+        enclose: true,
         network: &network,
         image: &image,
     };
