@@ -163,6 +163,7 @@ fn fingerprints_are_written_down() {
         let address = format!("addr=\"{}\"", lan.address(last));
         let host = scanned
             .split("<host ")
+            .skip(1)
             .find(|host| host.contains(&address))
             .unwrap_or_else(|| panic!("{family} was not seen: {scanned}"));
         let best = host.split("<osmatch ").nth(1).unwrap_or_default();

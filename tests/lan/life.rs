@@ -55,7 +55,7 @@ fn a_removed_decky_leaves_nothing() {
         lan.reconcile().trim(),
         "inserted=0 deleted=1 state_updated=0"
     );
-    assert!(gone(pid));
+    wait_for("end of the process", || gone(pid).then_some(()));
     let silent = lan.attack(&format!("ping -n -c1 -W1 {}", lan.address(11)));
     assert!(!silent.status.success());
 }

@@ -159,6 +159,14 @@ impl Lan {
             "{said}{}",
             String::from_utf8_lossy(&ran.stderr)
         );
+        // Shown when the test fails: why a decky does not run.
+        for row in block_on(async { self.db().await.decky_list().await.unwrap() }) {
+            if let Some(error) = row.decky.last_error {
+                println!("{}: {error}", row.decky.name);
+                let said = fs::read_to_string(self.dir(&row.decky.name).join("stderr"));
+                println!("{}", said.unwrap_or_default());
+            }
+        }
         said
     }
 
@@ -334,9 +342,9 @@ pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
         .block_on(work)
 }
 
-/// Whether nothing of the process is left.
+/// Whether the process has ended; its new parent may not have looked yet.
 pub(crate) fn gone(pid: u32) -> bool {
-    !Path::new(&format!("/proc/{pid}")).exists()
+    !Path::new(&format!("/proc/{pid}")).exists() || process_status(pid, "State").starts_with('Z')
 }
 
 /// An address as text.

@@ -129,6 +129,7 @@ impl Fleet {
                 announce(bus, row, transition, seen.state.as_str());
             }
         }
+        runtime::network_done(config, db).await;
         Ok(summary)
     }
 
