@@ -167,7 +167,7 @@ fn fingerprints_are_written_down() {
             .find(|host| host.contains(&address))
             .unwrap_or_else(|| panic!("{family} was not seen: {scanned}"));
         let best = host.split("<osmatch ").nth(1).unwrap_or_default();
-        let open = host.matches("state=\"open\"").count();
+        let open = host.matches("<state state=\"open\"").count();
         assert_eq!(open, 3, "{family}: {host}");
         let attribute = |text: &str, name: &str| {
             text.split(&format!("{name}=\""))
