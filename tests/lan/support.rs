@@ -58,7 +58,12 @@ pub(crate) struct Lan {
     /// Third number of its addresses, so that two never meet.
     net: u8,
     state: tempfile::TempDir,
+    /// Capabilities of the service user that the reconciler runs as; root before.
+    service: std::cell::RefCell<Option<Vec<String>>>,
 }
+
+/// A service account of this suite's own.
+const SERVICE: u32 = 61_234;
 
 impl Lan {
     /// Host at `.1`, attacker at `.66`.
@@ -72,6 +77,7 @@ impl Lan {
             attacker: format!("netns-lan-{id}-{number}"),
             net: u8::try_from((id + number) % 250).unwrap(),
             state,
+            service: std::cell::RefCell::default(),
         };
         let (parent, attacker, net) = (&lan.parent, &lan.attacker, lan.net);
         ip(&format!("netns add {attacker}"));
@@ -180,8 +186,34 @@ impl Lan {
             .unwrap()
     }
 
+    /// From now on the reconciler is a user with these capabilities alone, and the
+    /// installation is that user's.
+    pub(crate) fn become_service(&self, capabilities: &[&str]) {
+        let owner = format!("{SERVICE}:{SERVICE}");
+        let ran = Command::new("chown")
+            .args(["-R", &owner])
+            .arg(self.state.path())
+            .status();
+        assert!(ran.unwrap().success());
+        let capabilities = capabilities.iter().map(ToString::to_string).collect();
+        *self.service.borrow_mut() = Some(capabilities);
+    }
+
     fn decnet(&self) -> Command {
-        let mut command = Command::new(DECNET);
+        let mut command = match &*self.service.borrow() {
+            None => Command::new(DECNET),
+            Some(capabilities) => {
+                let id = SERVICE.to_string();
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid", &id, "--regid", &id, "--groups", &id]);
+                for set in capabilities {
+                    command.arg(format!("--inh-caps={set}"));
+                    command.arg(format!("--ambient-caps={set}"));
+                }
+                command.args(["--no-new-privs", DECNET]);
+                command
+            }
+        };
         command
             .env("DECNET_STATE_DIR", self.state.path())
             .env("DECNET_BUS_ENABLED", "false")
@@ -251,6 +283,7 @@ impl Lan {
 
 impl Drop for Lan {
     fn drop(&mut self) {
+        *self.service.borrow_mut() = None;
         block_on(async {
             let db = self.db().await;
             db.decky_remove(None, Stamp::now()).await.unwrap();
