@@ -66,7 +66,13 @@ fn a_decky_runs_under_its_own_user_with_nothing_else() {
             );
         }
     }
-    assert_ne!(lan.pid("one"), lan.pid("two"));
+    let memory = fs::read_to_string(format!("/proc/{}/smaps_rollup", lan.pid("one"))).unwrap();
+    for line in memory
+        .lines()
+        .filter(|l| l.starts_with("Pss:") || l.starts_with("Private"))
+    {
+        println!("{line}");
+    }
 }
 
 #[test]

@@ -17,6 +17,9 @@ fn a_killed_reconciler_finds_its_deckies_again_and_a_killed_decky_comes_back() {
     lan.want("kept", 11, Family::Linux, Driver::Macvlan);
     let mut first = lan.reconciler();
     let pid = lan.pid("kept");
+    wait_for("written state", || {
+        (lan.row("kept").decky.state == DeckyState::Running).then_some(())
+    });
     first.kill().unwrap();
     first.wait().unwrap();
     let answer = lan.seen(&format!("curl -s -m2 -i http://{}/", lan.address(11)));

@@ -53,6 +53,8 @@ fn installed(program: &str) -> bool {
 pub(crate) struct Lan {
     /// The host's end of the cable.
     pub(crate) parent: String,
+    /// The end of the cable that is a port of `parent`, if that is a bridge.
+    cable: String,
     /// The attacker's namespace.
     attacker: String,
     /// Third number of its addresses, so that two never meet.
@@ -74,6 +76,7 @@ impl Lan {
         let state = tempfile::tempdir().unwrap();
         let lan = Self {
             parent: format!("lan{id}x{number}"),
+            cable: String::new(),
             attacker: format!("netns-lan-{id}-{number}"),
             net: u8::try_from((id + number) % 250).unwrap(),
             state,
@@ -97,6 +100,20 @@ impl Lan {
     /// The address with this last number.
     pub(crate) fn address(&self, last: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 77, self.net, last)
+    }
+
+    /// Makes a bridge with the host's end of the cable as a port, and the host's address;
+    /// `parent` is the bridge from now on.
+    pub(crate) fn bridged(mut self) -> Self {
+        let bridge = self.parent.replace("lan", "lbr");
+        let host = self.address(1);
+        ip(&format!("link add {bridge} type bridge"));
+        ip(&format!("addr del {host}/24 dev {}", self.parent));
+        ip(&format!("link set {} master {bridge}", self.parent));
+        ip(&format!("addr add {host}/24 dev {bridge}"));
+        ip(&format!("link set {bridge} up"));
+        self.cable = std::mem::replace(&mut self.parent, bridge);
+        self
     }
 
     /// Adds a decky to the wanted fleet.
@@ -295,6 +312,7 @@ impl Drop for Lan {
         }
         for line in [
             format!("link del {}", self.parent),
+            format!("link del {}", self.cable),
             format!("netns del {}", self.attacker),
         ] {
             Command::new("ip").args(line.split(' ')).output().ok();
@@ -320,8 +338,10 @@ pub(crate) fn persona(secret: &str, name: &str, family: Family) -> Persona {
     };
     let mut persona = Persona::derive(secret.as_bytes(), name, &asked, Stamp::now());
     if persona.mac.is_empty() {
-        let own = persona.hex_id("mac", 6);
-        persona.mac = format!("00:1b:21:{}:{}:{}", &own[..2], &own[2..4], &own[4..]);
+        persona.mac = "00:1b:21".to_owned();
+        for part in ["mac/1", "mac/2", "mac/3"] {
+            persona.mac = format!("{}:{}", persona.mac, persona.hex_id(part, 2));
+        }
     }
     persona
 }

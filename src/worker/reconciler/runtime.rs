@@ -332,7 +332,10 @@ pub(super) fn errors_file(dir: &Path) -> anyhow::Result<fs::File> {
 pub(super) fn said(dir: &Path) -> Option<String> {
     let said = read_small(&errors_path(dir)).ok()?;
     let said = String::from_utf8_lossy(&said);
-    let last = said.lines().rfind(|line| !line.is_empty())?;
+    // A failed assertion ends with advice on how to see more of it.
+    let last = said
+        .lines()
+        .rfind(|line| !line.is_empty() && !line.starts_with("note: "))?;
     Some(last.strip_prefix("decnet: ").unwrap_or(last).to_owned())
 }
 
