@@ -15,6 +15,7 @@ tools="redis-cli:redis-tools ftp:ftp lftp:lftp curl:curl nmap:nmap jq:jq
 debootstrap:debootstrap systemd-nspawn:systemd-container nsenter:util-linux ss:iproute2
 lintian:lintian rpmlint:rpmlint rpm:rpm rpmbuild:rpm dnf:dnf createrepo_c:createrepo-c
 shellcheck:shellcheck logrotate:logrotate pkaction:polkitd systemd-analyze:systemd
+nft:nftables ip:iproute2 ping:iputils-ping python3:python3-minimal
 redis-server:redis-server nginx:nginx apache2:apache2 lighttpd:lighttpd proftpd:proftpd-core
 php-fpm8.2:php8.2-fpm busybox:busybox-static dockerd:docker.io"
 

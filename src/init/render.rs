@@ -28,7 +28,8 @@ pub(super) const DIRECTORIES: &[(&str, u32, bool)] = &[
     (RUN, 0o755, false),
     ("/run/decnet/pulse", 0o755, false),
     ("/run/decnet/lock", 0o2770, false),
-    ("/run/decnet/deckies", 0o750, false),
+    // Setgid: a decky's directory is its own user's and the service group's.
+    ("/run/decnet/deckies", 0o2750, false),
 ];
 
 /// What a host contributes to the text beyond the choices.

@@ -23,6 +23,8 @@ pub enum Need {
     State,
     /// Binds ports below 1024 for decoys.
     NetBindService,
+    /// Makes interfaces, routes and deckies' namespaces.
+    NetAdmin,
     /// Listens on or connects to IP sockets at all.
     Network,
     /// Talks to the service manager over D-Bus.
@@ -160,7 +162,9 @@ pub const WORKERS: &[Worker] = &[
             Need::State,
             Need::Network,
             Need::NetBindService,
+            Need::NetAdmin,
             Need::Systemd,
+            Need::Docker,
         ],
         shape: Shape::Pass,
         threads: 1,

@@ -76,17 +76,23 @@ fn make(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes the group of decky `name`, and ours when it was the last.
-pub fn remove(name: &str) {
+/// Removes the group of decky `name`, and ours when it was the last. `false` while
+/// something of it still runs.
+#[must_use]
+pub fn remove(name: &str) -> bool {
+    let mut gone = true;
     for hierarchy in hierarchies(Path::new(ROOT)) {
         let ours = hierarchy.root.join(OURS);
-        for path in [ours.join(name), ours] {
-            // Not empty, or never made: both are fine.
-            if let Err(error) = fs::remove_dir(&path) {
-                tracing::trace!("{}: {error}", path.display());
-            }
+        let own = ours.join(name);
+        if let Err(error) = fs::remove_dir(&own) {
+            gone &= error.kind() != io::ErrorKind::ResourceBusy;
+            tracing::trace!("{}: {error}", own.display());
+        }
+        if let Err(error) = fs::remove_dir(&ours) {
+            tracing::trace!("{}: {error}", ours.display());
         }
     }
+    gone
 }
 
 #[cfg(test)]

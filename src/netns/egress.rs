@@ -370,7 +370,7 @@ mod tests {
     /// What `nft` reads back from a fresh namespace; `None` where that cannot be done.
     fn read_back(test: &str, peers: &'static [&str], udp: &'static [u16]) -> Option<String> {
         let skip = |why: &str| {
-            println!("skipped: {test}: {why}");
+            eprintln!("skipped: {test}: {why}");
             None
         };
         if !nix::unistd::geteuid().is_root() {
@@ -461,7 +461,7 @@ mod tests {
     #[test]
     fn a_thousand_peers_fit() {
         if !nix::unistd::geteuid().is_root() {
-            println!("skipped: a_thousand_peers_fit: making a namespace needs root");
+            eprintln!("skipped: a_thousand_peers_fit: making a namespace needs root");
             return;
         }
         std::thread::spawn(|| {

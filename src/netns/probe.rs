@@ -164,6 +164,8 @@ fn frames(index: u32, protocol: u16) -> io::Result<SockAddr> {
     made.map(|((), address)| address)
 }
 
+// The questions are arrays of known length, cut at constant places inside them.
+
 /// "Who has `ip`?", from no address.
 fn arp_question(own: [u8; 6], ip: Ipv4Addr) -> [u8; 42] {
     let mut frame = [0; 42];
@@ -270,10 +272,9 @@ mod tests {
     }
 
     #[test]
-    fn the_checksum_is_the_one_of_a_recorded_solicitation() {
-        // Seen on a wire: fe80::/64 duplicate address detection for
-        // fe80::21b:21ff:fe0a:ff07, checksum verified by the receiving kernel (see the
-        // LAN suite); here: a message with its checksum in place sums to zero.
+    fn a_solicitation_carries_its_checksum() {
+        // With its checksum in place a message sums to zero; a kernel that takes it for
+        // right is in the last test.
         let frame = discovery_question(OWN, "fe80::21b:21ff:fe0a:ff07".parse().unwrap());
         assert_eq!(checksum(&frame[22..54], &frame[54..78]), 0);
         assert_eq!(frame[..6], [0x33, 0x33, 0xff, 0x0a, 0xff, 0x07]);
@@ -297,7 +298,7 @@ mod tests {
                 .is_ok_and(|s| s.success())
         };
         if !nix::unistd::geteuid().is_root() || !run("link show lo") {
-            println!("skipped: the_machine_at_the_other_end_answers: needs root and iproute2");
+            eprintln!("skipped: the_machine_at_the_other_end_answers: needs root and iproute2");
             return;
         }
         let name = format!("netns-probe-{}", std::process::id());

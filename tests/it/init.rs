@@ -202,8 +202,12 @@ fn every_worker_has_a_unit_in_the_target_and_in_the_rule_and_nobody_else_has() {
         assert!(unit.contains(&format!("ExecStart=/usr/bin/decnet {}\n", worker.name)));
         assert!(unit.contains("PartOf=decnet.target\n"));
         assert_eq!(
-            unit.contains("AmbientCapabilities=CAP_NET_BIND_SERVICE\n"),
+            unit.contains("AmbientCapabilities=CAP_NET_BIND_SERVICE"),
             worker.needs(Need::NetBindService)
+        );
+        assert_eq!(
+            unit.contains(" CAP_NET_ADMIN "),
+            worker.needs(Need::NetAdmin)
         );
         let link = prefix
             .path()
@@ -742,11 +746,12 @@ fn systemd_accepts_every_unit_and_finds_it_well_confined() {
         .filter(|u| u.extension().is_some_and(|e| e == "service"))
     {
         let name = unit.file_name().unwrap().to_string_lossy().into_owned();
-        let privileged = name.contains("reconciler") || name.contains("logrotate");
-        let threshold = if privileged {
-            "--threshold=20"
-        } else {
-            "--threshold=15"
+        let threshold = match name.as_str() {
+            // It makes users, namespaces and interfaces for the deckies, which is what
+            // the figure counts: each loosening has its reason in the unit.
+            "decnet-reconciler.service" => "--threshold=33",
+            "decnet-logrotate.service" => "--threshold=20",
+            _ => "--threshold=15",
         };
         let path = unit.display().to_string();
         let output = tool(

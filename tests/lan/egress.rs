@@ -3,7 +3,7 @@
 
 use decnet::model::{Driver, Family, Link, Runtime, Service, Wish};
 
-use crate::support::{Lan, inside, ip, persona, skipped, text};
+use crate::support::{Lan, inside, persona, skipped, text};
 
 #[test]
 #[ignore = "needs root; run by make test-lan"]
@@ -176,5 +176,4 @@ fn a_decky_with_peers_may_connect_to_them_alone() {
     assert!(to_peer.status.success(), "{to_peer:?}");
     let to_other = inside(pid, &format!("curl -s -m1 http://{}/", lan.address(12)));
     assert!(!to_other.status.success());
-    let _ = ip;
 }

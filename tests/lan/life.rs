@@ -4,7 +4,7 @@ use decnet::model::{DeckyState, Driver, Family, Link, Runtime, Service, Wish};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Lan, gone, persona, skipped, text, wait_for};
+use crate::support::{Lan, gone, persona, process_status, skipped, text, wait_for};
 
 #[test]
 #[ignore = "needs root; run by make test-lan"]
@@ -17,6 +17,9 @@ fn a_killed_reconciler_finds_its_deckies_again_and_a_killed_decky_comes_back() {
     lan.want("kept", 11, Family::Linux, Driver::Macvlan);
     let mut first = lan.reconciler();
     let pid = lan.pid("kept");
+    wait_for("written state", || {
+        (lan.row("kept").decky.state == DeckyState::Running).then_some(())
+    });
     first.kill().unwrap();
     first.wait().unwrap();
     let answer = lan.seen(&format!("curl -s -m2 -i http://{}/", lan.address(11)));
@@ -55,9 +58,45 @@ fn a_removed_decky_leaves_nothing() {
         lan.reconcile().trim(),
         "inserted=0 deleted=1 state_updated=0"
     );
-    assert!(gone(pid));
+    wait_for("end of the process", || gone(pid).then_some(()));
     let silent = lan.attack(&format!("ping -n -c1 -W1 {}", lan.address(11)));
     assert!(!silent.status.success());
+}
+
+/// What the unit gives the service user.
+const CAPABILITIES: &str = "+net_bind_service,+net_admin,+net_raw,+setuid,+setgid,+chown,+kill";
+
+#[test]
+#[ignore = "needs root; run by make test-lan"]
+fn the_service_user_needs_no_more_than_its_capabilities() {
+    let test = "the_service_user_needs_no_more_than_its_capabilities";
+    if skipped(test, &["setpriv", "curl"]) {
+        return;
+    }
+    let lan = Lan::new();
+    lan.want("plain", 11, Family::Linux, Driver::Macvlan);
+    // Without them: one line that says what to do.
+    lan.become_service(&[]);
+    lan.reconcile();
+    let why = lan.row("plain").decky.last_error.unwrap();
+    assert!(why.contains("sudo") && !why.contains('\n'), "{why}");
+    assert!(lan.row("plain").decky.state == DeckyState::Failed);
+    lan.become_service(&[CAPABILITIES]);
+    lan.reconcile();
+    let pid = lan.pid("plain");
+    assert_eq!(
+        process_status(pid, "Groups"),
+        "",
+        "nor the service's groups"
+    );
+    assert_eq!(process_status(pid, "CapPrm"), "0000000000000000");
+    let answer = lan.seen(&format!("curl -s -m2 -i http://{}/", lan.address(11)));
+    assert!(answer.starts_with("HTTP/"), "{answer}");
+    // It deletes what the decky made, and stops one that does not listen.
+    kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGSTOP).unwrap();
+    lan.unwant("plain");
+    lan.reconcile();
+    wait_for("end of the process", || gone(pid).then_some(()));
 }
 
 #[test]

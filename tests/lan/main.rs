@@ -7,7 +7,6 @@
 //! `make test-lan` runs it.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::print_stdout,
     reason = "a test may stop on the first surprise and says what it saw"
 )]

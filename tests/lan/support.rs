@@ -53,12 +53,19 @@ fn installed(program: &str) -> bool {
 pub(crate) struct Lan {
     /// The host's end of the cable.
     pub(crate) parent: String,
+    /// The end of the cable that is a port of `parent`, if that is a bridge.
+    cable: String,
     /// The attacker's namespace.
     attacker: String,
     /// Third number of its addresses, so that two never meet.
     net: u8,
     state: tempfile::TempDir,
+    /// Capabilities of the service user that the reconciler runs as; root before.
+    service: std::cell::RefCell<Option<Vec<String>>>,
 }
+
+/// A service account of this suite's own.
+const SERVICE: u32 = 61_234;
 
 impl Lan {
     /// Host at `.1`, attacker at `.66`.
@@ -69,9 +76,11 @@ impl Lan {
         let state = tempfile::tempdir().unwrap();
         let lan = Self {
             parent: format!("lan{id}x{number}"),
+            cable: String::new(),
             attacker: format!("netns-lan-{id}-{number}"),
             net: u8::try_from((id + number) % 250).unwrap(),
             state,
+            service: std::cell::RefCell::default(),
         };
         let (parent, attacker, net) = (&lan.parent, &lan.attacker, lan.net);
         ip(&format!("netns add {attacker}"));
@@ -91,6 +100,20 @@ impl Lan {
     /// The address with this last number.
     pub(crate) fn address(&self, last: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 77, self.net, last)
+    }
+
+    /// Makes a bridge with the host's end of the cable as a port, and the host's address;
+    /// `parent` is the bridge from now on.
+    pub(crate) fn bridged(mut self) -> Self {
+        let bridge = self.parent.replace("lan", "lbr");
+        let host = self.address(1);
+        ip(&format!("link add {bridge} type bridge"));
+        ip(&format!("addr del {host}/24 dev {}", self.parent));
+        ip(&format!("link set {} master {bridge}", self.parent));
+        ip(&format!("addr add {host}/24 dev {bridge}"));
+        ip(&format!("link set {bridge} up"));
+        self.cable = std::mem::replace(&mut self.parent, bridge);
+        self
     }
 
     /// Adds a decky to the wanted fleet.
@@ -159,6 +182,14 @@ impl Lan {
             "{said}{}",
             String::from_utf8_lossy(&ran.stderr)
         );
+        // Shown when the test fails: why a decky does not run.
+        for row in block_on(async { self.db().await.decky_list().await.unwrap() }) {
+            if let Some(error) = row.decky.last_error {
+                println!("{}: {error}", row.decky.name);
+                let said = fs::read_to_string(self.dir(&row.decky.name).join("stderr"));
+                println!("{}", said.unwrap_or_default());
+            }
+        }
         said
     }
 
@@ -172,8 +203,34 @@ impl Lan {
             .unwrap()
     }
 
+    /// From now on the reconciler is a user with these capabilities alone, and the
+    /// installation is that user's.
+    pub(crate) fn become_service(&self, capabilities: &[&str]) {
+        let owner = format!("{SERVICE}:{SERVICE}");
+        let ran = Command::new("chown")
+            .args(["-R", &owner])
+            .arg(self.state.path())
+            .status();
+        assert!(ran.unwrap().success());
+        let capabilities = capabilities.iter().map(ToString::to_string).collect();
+        *self.service.borrow_mut() = Some(capabilities);
+    }
+
     fn decnet(&self) -> Command {
-        let mut command = Command::new(DECNET);
+        let mut command = match &*self.service.borrow() {
+            None => Command::new(DECNET),
+            Some(capabilities) => {
+                let id = SERVICE.to_string();
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid", &id, "--regid", &id, "--groups", &id]);
+                for set in capabilities {
+                    command.arg(format!("--inh-caps={set}"));
+                    command.arg(format!("--ambient-caps={set}"));
+                }
+                command.args(["--no-new-privs", DECNET]);
+                command
+            }
+        };
         command
             .env("DECNET_STATE_DIR", self.state.path())
             .env("DECNET_BUS_ENABLED", "false")
@@ -243,6 +300,7 @@ impl Lan {
 
 impl Drop for Lan {
     fn drop(&mut self) {
+        *self.service.borrow_mut() = None;
         block_on(async {
             let db = self.db().await;
             db.decky_remove(None, Stamp::now()).await.unwrap();
@@ -254,6 +312,7 @@ impl Drop for Lan {
         }
         for line in [
             format!("link del {}", self.parent),
+            format!("link del {}", self.cable),
             format!("netns del {}", self.attacker),
         ] {
             Command::new("ip").args(line.split(' ')).output().ok();
@@ -279,8 +338,10 @@ pub(crate) fn persona(secret: &str, name: &str, family: Family) -> Persona {
     };
     let mut persona = Persona::derive(secret.as_bytes(), name, &asked, Stamp::now());
     if persona.mac.is_empty() {
-        let own = persona.hex_id("mac", 6);
-        persona.mac = format!("00:1b:21:{}:{}:{}", &own[..2], &own[2..4], &own[4..]);
+        persona.mac = "00:1b:21".to_owned();
+        for part in ["mac/1", "mac/2", "mac/3"] {
+            persona.mac = format!("{}:{}", persona.mac, persona.hex_id(part, 2));
+        }
     }
     persona
 }
@@ -334,9 +395,9 @@ pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
         .block_on(work)
 }
 
-/// Whether nothing of the process is left.
+/// Whether the process has ended; its new parent may not have looked yet.
 pub(crate) fn gone(pid: u32) -> bool {
-    !Path::new(&format!("/proc/{pid}")).exists()
+    !Path::new(&format!("/proc/{pid}")).exists() || process_status(pid, "State").starts_with('Z')
 }
 
 /// An address as text.

@@ -21,7 +21,7 @@ use crate::db::decky::DeckyRow;
 use crate::model::{DeckyState, Runtime, Stamp, topic};
 use crate::worker::reconciler::backoff::Backoff;
 use crate::worker::reconciler::repair::{self, Bounds, Effort, Known, Seen};
-use crate::worker::reconciler::{docker, runtime, watch};
+use crate::worker::reconciler::{docker, export, runtime, watch};
 
 /// Longest wait for the Docker engine to list its containers.
 const ENGINE: Duration = Duration::from_secs(10);
@@ -41,6 +41,13 @@ pub struct Summary {
     pub deleted: usize,
     /// Rows whose state changed.
     pub state_updated: usize,
+}
+
+impl Summary {
+    /// Whether anything is other than before.
+    pub(super) fn changes(&self) -> bool {
+        self.inserted + self.deleted + self.state_updated > 0
+    }
 }
 
 /// What is remembered between passes; nothing a restart would miss.
@@ -125,6 +132,7 @@ impl Fleet {
                 .await?;
         }
         self.count(&mut summary);
+        aftermath(config, db).await?;
         Ok(summary)
     }
 
@@ -477,6 +485,20 @@ impl Fleet {
             });
         }
     }
+}
+
+/// What follows from how the fleet is now: this host's way to it, and the file other
+/// tools read. Best effort: deckies serve without either.
+///
+/// # Errors
+/// When the database cannot be read.
+pub(super) async fn aftermath(config: &Config, db: &Db) -> anyhow::Result<()> {
+    let rows = db.decky_list().await?;
+    runtime::network_done(config, &rows).await;
+    if let Err(error) = export::write(config, &rows) {
+        tracing::warn!("{error:#}");
+    }
+    Ok(())
 }
 
 fn announce(bus: &Bus, row: &DeckyRow, transition: &str, state: &str) {

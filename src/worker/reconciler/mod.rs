@@ -72,12 +72,13 @@ pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
             Some(News::Look(names)) => fleet.look(config, &db, &names).await,
             Some(News::Finished(finished)) => {
                 let settled = fleet.settle(*finished, config, &db, bus, now, &mut summary);
-                settled.await
+                match settled.await {
+                    Ok(()) if summary.changes() => fleet::aftermath(config, &db).await,
+                    settled => settled,
+                }
             }
         };
         fleet.count(&mut summary);
-        // An export of the state for other tools belongs here: `summary` says whether
-        // anything changed.
         ctx.pulse.status(&format!(
             "{} deckies wanted, {} running",
             summary.wanted, summary.running

@@ -18,7 +18,7 @@ use crate::net::file;
 use crate::netns::{cgroup, link, parse_mac};
 use crate::worker::reconciler::local;
 use crate::worker::reconciler::runtime::{
-    Started, claim, errors_file, pid_path, prepare_for, said, until_answering,
+    LOOK, STOP, Started, claim, errors_file, pid_path, prepare_for, said, until_answering,
 };
 
 /// Longest wait for the new process to have its namespaces.
@@ -85,7 +85,7 @@ pub(super) async fn start(config: &Config, spec: &Spec) -> anyhow::Result<Starte
                 Ok(()) => {}
                 Err(error) => tracing::debug!("killing {}: {error}", spec.name),
             }
-            cgroup::remove(&spec.name);
+            ungroup(&spec.name).await;
             // What it said goes before that a pipe broke.
             match said(&dir).filter(|_| error.is::<Ended>()) {
                 Some(said) => Err(anyhow::anyhow!("{said}")),
@@ -132,8 +132,20 @@ async fn go(child: &mut Child) -> anyhow::Result<()> {
 /// Never, so far.
 pub(super) async fn end(config: &Config, name: &str) -> anyhow::Result<()> {
     local::end(config, name).await?;
-    cgroup::remove(name);
+    ungroup(name).await;
     Ok(())
+}
+
+/// Removes the decky's control group: a process leaves it a moment after it is gone.
+async fn ungroup(name: &str) {
+    let gone = tokio::time::timeout(STOP, async {
+        while !cgroup::remove(name) {
+            tokio::time::sleep(LOOK).await;
+        }
+    });
+    if gone.await.is_err() {
+        tracing::warn!("{name}: its control group is still in use");
+    }
 }
 
 /// Whether a process of this decky exists, answering or not.

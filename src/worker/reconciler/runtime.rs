@@ -3,6 +3,7 @@
 //! removes. A decky outlives whoever started it: the next one finds it by its directory
 //! (or its container's labels) and adopts it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::net::IpAddr;
@@ -17,9 +18,9 @@ use crate::config::Config;
 use crate::db::decky::DeckyRow;
 use crate::decoy::control::{self, Status};
 use crate::decoy::run::{Spec, spec_path};
-use crate::model::Runtime;
+use crate::model::{DeckyState, Driver, Runtime};
 use crate::net::{file, tail};
-use crate::netns::{probe, uplink};
+use crate::netns::{helper, probe, uplink};
 use crate::worker::reconciler::{docker, local, native};
 
 /// Longest wait for a started decky to answer.
@@ -248,6 +249,52 @@ pub(super) async fn claim(config: &Config, spec: &Spec) -> anyhow::Result<()> {
     }
 }
 
+/// Gives this host its way to the deckies that hang on its own interfaces, once a pass
+/// has started and stopped what it had to. Best effort: the deckies serve the LAN
+/// without it.
+pub(super) async fn network_done(config: &Config, rows: &[DeckyRow]) {
+    if let Err(error) = reach(config, rows).await {
+        tracing::warn!("this host cannot reach its own deckies: {error:#}");
+    }
+}
+
+async fn reach(config: &Config, rows: &[DeckyRow]) -> anyhow::Result<()> {
+    let mut wanted: Vec<helper::Wanted> = Vec::new();
+    for row in rows {
+        let runs = matches!(row.decky.state, DeckyState::Running | DeckyState::Degraded);
+        let link = row.decky.wish.link.as_ref();
+        let link = link.filter(|l| l.driver != Driver::Bridge);
+        let Some(link) = link.filter(|_| runs) else {
+            continue;
+        };
+        let known = wanted.iter().position(|w| w.parent == link.parent);
+        let place = match known {
+            Some(place) => place,
+            None => {
+                let uplink = match uplink::find(Some(&link.parent)).await {
+                    Ok(uplink) => uplink,
+                    // The decky's own error says what is wrong with its parent.
+                    Err(error) => {
+                        tracing::debug!("no way for this host to {}: {error:#}", link.parent);
+                        continue;
+                    }
+                };
+                wanted.push(helper::Wanted {
+                    parent: link.parent.clone(),
+                    driver: link.driver,
+                    host: uplink.address,
+                    deckies: BTreeSet::new(),
+                });
+                wanted.len() - 1
+            }
+        };
+        if let Some(helper) = wanted.get_mut(place) {
+            helper.deckies.insert(row.decky.ip);
+        }
+    }
+    helper::ensure(&config.paths.state.display().to_string(), &wanted).await
+}
+
 /// Reads a file that a decky may have put there: a regular one, and not without end.
 ///
 /// # Errors
@@ -279,7 +326,10 @@ pub(super) fn errors_file(dir: &Path) -> anyhow::Result<fs::File> {
 pub(super) fn said(dir: &Path) -> Option<String> {
     let said = read_small(&errors_path(dir)).ok()?;
     let said = String::from_utf8_lossy(&said);
-    let last = said.lines().rfind(|line| !line.is_empty())?;
+    // A failed assertion ends with advice on how to see more of it.
+    let last = said
+        .lines()
+        .rfind(|line| !line.is_empty() && !line.starts_with("note: "))?;
     Some(last.strip_prefix("decnet: ").unwrap_or(last).to_owned())
 }
 
