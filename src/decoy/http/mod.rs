@@ -13,6 +13,7 @@
 //! for each file of a multipart body and for PUT.
 
 mod apache;
+mod apache_file;
 mod apache_head;
 mod auth;
 mod body;
