@@ -268,7 +268,8 @@ fn the_lists_are_the_tables() {
         let row = rows.as_array().unwrap().iter().find(|r| r["name"] == name);
         row.unwrap().clone()
     };
-    assert_eq!(find("ftp")["settings"][0]["key"], "anonymous");
+    let settings = find("ftp")["settings"].to_string();
+    assert!(settings.contains("\"anonymous\""), "{settings}");
     assert_eq!(find("ssh")["available"], false);
     for (what, word) in [
         ("archetypes", "domain-controller"),
