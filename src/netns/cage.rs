@@ -80,9 +80,7 @@ pub fn shut_in() -> anyhow::Result<()> {
     if let Err(error) = fs::write("/proc/self/oom_score_adj", "500") {
         tracing::debug!("oom_score_adj: {error}");
     }
-    // Linked statically, the source of chance may be /dev/urandom: it is opened at the
-    // first use, for the process's whole life, and has no name in there.
-    let _first: u32 = rand::rng().random();
+    open_chance();
     chroot(".").context("making the decky's directory its root")?;
     chdir("/").context("entering the decky's directory")
 }
@@ -94,6 +92,7 @@ pub fn shut_in() -> anyhow::Result<()> {
 /// # Errors
 /// When one of them cannot be given up; the caller must not serve then.
 pub fn lock(dir: &Path, connects: bool) -> anyhow::Result<()> {
+    open_chance();
     limits().context("setting limits")?;
     prctl::set_no_new_privs().context("giving up new privileges")?;
     confine_files(dir).context("landlock")?;
@@ -103,6 +102,12 @@ pub fn lock(dir: &Path, connects: bool) -> anyhow::Result<()> {
         seccompiler::apply_filter(program).context("installing the system-call filter")?;
     }
     Ok(())
+}
+
+/// Linked statically, the source of chance may be /dev/urandom: it is opened at the first
+/// use, for the process's whole life, and cannot be named in there.
+fn open_chance() {
+    let _first: u32 = rand::rng().random();
 }
 
 fn limits() -> nix::Result<()> {

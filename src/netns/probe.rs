@@ -220,10 +220,8 @@ fn checksum(addresses: &[u8], message: &[u8]) -> u16 {
     let words = addresses.chunks(2).chain(message.chunks(2));
     let sum: u32 = words
         .map(|pair| {
-            u32::from(u16::from_be_bytes([
-                pair[0],
-                pair.get(1).copied().unwrap_or(0),
-            ]))
+            let byte = |at: usize| pair.get(at).copied().unwrap_or(0);
+            u32::from(u16::from_be_bytes([byte(0), byte(1)]))
         })
         .sum::<u32>()
         + u32::try_from(message.len()).unwrap_or(0)

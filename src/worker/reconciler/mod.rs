@@ -149,5 +149,6 @@ pub async fn stop_all(config: &Config) -> anyhow::Result<()> {
             tracing::error!("stopping {name}: {error:#}");
         }
     }
+    runtime::network_gone(config).await;
     Ok(())
 }

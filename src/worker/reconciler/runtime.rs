@@ -292,7 +292,19 @@ async fn reach(config: &Config, rows: &[DeckyRow]) -> anyhow::Result<()> {
             helper.deckies.insert(row.decky.ip);
         }
     }
-    helper::ensure(&config.paths.state.display().to_string(), &wanted).await
+    helper::ensure(&owner(config), &wanted).await
+}
+
+/// Takes this host's way to its deckies away again, once they are stopped.
+pub(super) async fn network_gone(config: &Config) {
+    if let Err(error) = helper::remove(&owner(config)).await {
+        tracing::warn!("removing the way to the deckies: {error:#}");
+    }
+}
+
+/// What the helper interfaces of this installation are marked with.
+fn owner(config: &Config) -> String {
+    config.paths.state.display().to_string()
 }
 
 /// Reads a file that a decky may have put there: a regular one, and not without end.
