@@ -71,7 +71,13 @@ fn native(dir: &Path, uid: u32) -> anyhow::Result<&'static Path> {
     std::io::stdin()
         .read_exact(&mut go)
         .context("the reconciler gave up")?;
-    super::block_on(inside::configure(spec.ip, link, None, spec.persona.family))?;
+    let link_local = spec.persona.ipv6_link_local();
+    super::block_on(inside::configure(
+        spec.ip,
+        link,
+        Some(link_local),
+        spec.persona.family,
+    ))?;
     egress::apply(&spec.wish.peers, &[])?;
     cage::shut_in()?;
     let dir = Path::new("/");

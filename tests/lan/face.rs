@@ -3,8 +3,6 @@
 use std::fmt::Write;
 
 use decnet::model::{Driver, Family};
-use decnet::netns::inside::link_local_of;
-use decnet::netns::parse_mac;
 
 use crate::support::{Lan, inside, skipped, text, wait_for};
 
@@ -49,7 +47,7 @@ fn every_family_shows_its_mac_ttl_and_ipv6() {
         );
         let neighbour = lan.seen(&format!("ip neigh show {address}"));
         assert!(neighbour.contains(&persona.mac), "{family}: {neighbour}");
-        let own = link_local_of(parse_mac(&persona.mac).unwrap());
+        let own = persona.ipv6_link_local();
         let ping = wait_for("answer over IPv6", || {
             let said = lan.seen(&format!("ping -n -6 -c1 -W1 {own}%eth0"));
             said.contains("bytes from").then_some(said)
