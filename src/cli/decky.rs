@@ -88,6 +88,15 @@ fn native(dir: &Path, uid: u32) -> anyhow::Result<&'static Path> {
 /// In a container: the engine made the namespaces and the root.
 fn docker(dir: &Path, uid: u32) -> anyhow::Result<&Path> {
     let spec = read(dir)?;
+    if let Some(link) = &spec.wish.link {
+        let link_local = spec.persona.ipv6_link_local();
+        super::block_on(inside::dress(
+            spec.ip,
+            link,
+            link_local,
+            spec.persona.family,
+        ))?;
+    }
     egress::apply(&spec.wish.peers, &[])?;
     cage::become_user(uid)?;
     // Linked statically, the source of chance may be /dev/urandom: it is opened at the

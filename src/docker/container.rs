@@ -24,7 +24,6 @@ use futures_util::StreamExt;
 use crate::docker::engine::{Engine, absent, conflict, said};
 use crate::docker::image::{DIRECTORY, PROGRAM};
 use crate::docker::label;
-use crate::model::Family;
 
 /// Most memory of a decky; it has no swap beside it.
 const MEMORY: i64 = 128 * 1024 * 1024;
@@ -56,8 +55,8 @@ pub struct Base<'a> {
     pub ip: IpAddr,
     /// Its MAC address, when it has one of its own.
     pub mac: Option<&'a str>,
-    /// What its network stack looks like.
-    pub family: Family,
+    /// Kernel settings of its network namespace, `(dotted name, value)`.
+    pub settings: &'a [(&'a str, &'a str)],
     /// User and group it ends up as.
     pub owner: (u32, u32),
     /// Whether the entry encloses itself; else it starts as `owner` with no power.
@@ -207,7 +206,7 @@ fn host_config(base: &Base<'_>) -> HostConfig {
         userns_mode: Some("host".to_owned()),
         ipc_mode: Some("none".to_owned()),
         init: Some(false),
-        sysctls: Some(sysctls(base.family)),
+        sysctls: Some(sysctls(base.settings)),
         memory: Some(MEMORY),
         memory_swap: Some(MEMORY),
         pids_limit: Some(PIDS),
@@ -245,28 +244,17 @@ pub(super) fn logs(size: &str, files: &str) -> HostConfigLogConfig {
 
 /// Kernel settings of the namespace. One this kernel does not have would stop the
 /// container from starting, so it is left out.
-fn sysctls(family: Family) -> HashMap<String, String> {
-    let hops = family
-        .sysctls()
-        .iter()
-        .find(|(name, _)| *name == "net.ipv4.ip_default_ttl")
-        .map_or("64", |(_, value)| value);
-    let six: [(String, &str); 4] = [
+fn sysctls(settings: &[(&str, &str)]) -> HashMap<String, String> {
+    let six = [
         // The engine switches IPv6 off where a network has no IPv6 pool.
-        ("net.ipv6.conf.all.disable_ipv6".to_owned(), "0"),
-        ("net.ipv6.conf.default.disable_ipv6".to_owned(), "0"),
-        (format!("net.ipv6.conf.{INTERFACE}.hop_limit"), hops),
-        // The link-local address follows the MAC address, as personas expect.
-        (format!("net.ipv6.conf.{INTERFACE}.addr_gen_mode"), "0"),
+        ("net.ipv6.conf.all.disable_ipv6", "0"),
+        ("net.ipv6.conf.default.disable_ipv6", "0"),
     ];
-    family
-        .sysctls()
+    settings
         .iter()
-        .map(|(name, value)| ((*name).to_owned(), *value))
-        .chain([("net.ipv4.ip_unprivileged_port_start".to_owned(), "0")])
-        .chain(six)
+        .chain(&six)
         .filter(|(name, _)| known(name))
-        .map(|(name, value)| (name, value.to_owned()))
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect()
 }
 
@@ -390,7 +378,7 @@ mod tests {
             hostname: "files02",
             ip: [10, 0, 0, 9].into(),
             mac: Some("00:11:22:33:44:55"),
-            family: Family::Windows,
+            settings: &[],
             owner: (1_879_048_195, 990),
             enclose,
             network: "decnet_lan",
@@ -425,13 +413,14 @@ mod tests {
     }
 
     #[test]
-    fn the_stack_is_the_familys_in_both_protocols() {
-        let sysctls = sysctls(Family::Windows);
+    fn a_setting_this_kernel_lacks_is_left_out() {
+        let sysctls = sysctls(&[
+            ("net.ipv4.ip_default_ttl", "128"),
+            ("net.ipv4.conf.eth0.send_redirects", "0"),
+            ("net.ipv4.no_such_setting", "1"),
+        ]);
         assert_eq!(sysctls["net.ipv4.ip_default_ttl"], "128");
-        if known("net.ipv6.conf.default.hop_limit") {
-            assert_eq!(sysctls["net.ipv6.conf.eth0.hop_limit"], "128");
-        }
-        assert!(sysctls.keys().all(|name| name.starts_with("net.")));
-        assert!(!known("net.ipv4.no_such_setting"));
+        assert_eq!(sysctls["net.ipv4.conf.eth0.send_redirects"], "0");
+        assert!(!sysctls.contains_key("net.ipv4.no_such_setting"));
     }
 }

@@ -5,9 +5,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use nix::errno::Errno;
 use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope};
 use rtnetlink::{LinkUnspec, RouteMessageBuilder};
 
@@ -44,6 +47,38 @@ pub async fn configure(
         .map_err(|e| because(&e))
         .with_context(|| format!("adding {ip}"))?;
     up(&netlink, index, &link.parent).await?;
+    routes(&netlink, index, ip, link, family).await?;
+    own_address(&netlink, &eth0, link, link_local).await
+}
+
+/// The same for a container, whose engine has set up address and routes: the shape of its
+/// routes and the persona's IPv6 address on the link.
+///
+/// # Errors
+/// When the interface is not there or the kernel refuses.
+pub async fn dress(
+    ip: IpAddr,
+    link: &Link,
+    link_local: Ipv6Addr,
+    family: Family,
+) -> anyhow::Result<()> {
+    let netlink = Netlink::open()?;
+    let eth0 = netlink.expect(INSIDE).await?;
+    let index = eth0.header.index;
+    if !stack::metrics(family).is_empty() {
+        routes(&netlink, index, ip, link, family).await?;
+    }
+    own_address(&netlink, &eth0, link, Some(link_local)).await
+}
+
+/// The routes to the subnet and to everywhere else.
+async fn routes(
+    netlink: &Netlink,
+    index: u32,
+    ip: IpAddr,
+    link: &Link,
+    family: Family,
+) -> anyhow::Result<()> {
     let metrics = stack::metrics(family);
     // Metrics shape the answers to neighbours too: the kernel's own route for the subnet
     // gives way to one that has them.
@@ -67,32 +102,59 @@ pub async fn configure(
         if !metrics.is_empty() {
             default.attributes.push(RouteAttribute::Metrics(metrics));
         }
-        let added = netlink.handle.route().add(default).execute().await;
+        let added = netlink
+            .handle
+            .route()
+            .add(default)
+            .replace()
+            .execute()
+            .await;
         added
             .map_err(|e| because(&e))
             .with_context(|| format!("adding the route by {gateway}"))?;
     }
+    Ok(())
+}
+
+/// The IPv6 address on the link.
+async fn own_address(
+    netlink: &Netlink,
+    eth0: &LinkMessage,
+    link: &Link,
+    link_local: Option<Ipv6Addr>,
+) -> anyhow::Result<()> {
+    let index = eth0.header.index;
     // An ipvlan shares its parent's MAC address, hence its link-local address too.
-    if link.driver != Driver::Ipvlan
-        && let Some(own) = link_local.or_else(|| mac_of(&eth0).map(link_local_of))
-    {
-        let added = netlink
-            .handle
-            .address()
-            .add(index, own.into(), 64)
-            .execute()
-            .await;
-        match added {
-            Ok(()) => {}
-            // Without IPv6 in the kernel the decky is one of IPv4 only.
-            Err(error)
-                if matches!(errno(&error), Some(Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)) =>
-            {
-                tracing::debug!("no IPv6: {error}");
-            }
-            Err(error) => {
-                return Err(because(&error)).with_context(|| format!("adding {own}"));
-            }
+    if link.driver == Driver::Ipvlan {
+        return Ok(());
+    }
+    let Some(own) = link_local.or_else(|| mac_of(eth0).map(link_local_of)) else {
+        return Ok(());
+    };
+    let add = netlink.handle.address().add(index, own.into(), 64);
+    match add.execute().await {
+        Ok(()) => {}
+        Err(error) if errno(&error) == Some(Errno::EEXIST) => {}
+        // Without IPv6 in the kernel the decky is one of IPv4 only.
+        Err(error) if matches!(errno(&error), Some(Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)) => {
+            tracing::debug!("no IPv6: {error}");
+            return Ok(());
+        }
+        Err(error) => return Err(because(&error)).with_context(|| format!("adding {own}")),
+    }
+    // What the kernel gave the interface before anybody could tell it not to.
+    let held = netlink.handle.address().get();
+    let mut held = held.set_link_index_filter(index).execute();
+    while let Some(other) = held.try_next().await.map_err(|e| because(&e))? {
+        let given = other.attributes.iter().find_map(|a| match a {
+            AddressAttribute::Address(IpAddr::V6(ip)) => Some(*ip),
+            _ => None,
+        });
+        if given.is_some_and(|ip| ip.is_unicast_link_local() && ip != own) {
+            let deleted = netlink.handle.address().del(other).execute().await;
+            deleted
+                .map_err(|e| because(&e))
+                .context("removing the kernel's own IPv6 address")?;
         }
     }
     Ok(())

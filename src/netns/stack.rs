@@ -71,6 +71,7 @@ const EVERY: &[(&str, &str)] = &[
     ("net.ipv6.conf.eth0.forwarding", "0"),
     // The link-local address is the persona's, not derived by the kernel.
     ("net.ipv6.conf.eth0.addr_gen_mode", "1"),
+    ("net.ipv6.conf.default.addr_gen_mode", "1"),
 ];
 
 /// Writes the settings of `family` into the network namespace of the caller. `eth0` must
@@ -79,6 +80,14 @@ const EVERY: &[(&str, &str)] = &[
 /// # Errors
 /// When a setting the kernel has cannot be written.
 pub fn apply(family: Family) -> anyhow::Result<()> {
+    for (name, value) in settings(family) {
+        write(name, value)?;
+    }
+    Ok(())
+}
+
+/// The settings of `family` as `(dotted name, value)`, for whoever makes the namespace.
+pub fn settings(family: Family) -> impl Iterator<Item = (&'static str, &'static str)> {
     let ttl = family
         .sysctls()
         .iter()
@@ -89,10 +98,12 @@ pub fn apply(family: Family) -> anyhow::Result<()> {
         ("net.ipv6.conf.eth0.hop_limit", ttl),
         ("net.ipv6.conf.default.hop_limit", ttl),
     ];
-    for (name, value) in family.sysctls().iter().chain(&own).chain(EVERY) {
-        write(name, value)?;
-    }
-    Ok(())
+    family
+        .sysctls()
+        .iter()
+        .copied()
+        .chain(own)
+        .chain(EVERY.iter().copied())
 }
 
 /// The metrics of the decky's routes.

@@ -63,23 +63,6 @@ fn watch(lab: &Lab, work: impl FnOnce() + Send) -> HashSet<Seen> {
     })
 }
 
-/// The link-local address that follows from a MAC address.
-fn link_local(mac: &str) -> String {
-    let b: Vec<u8> = mac
-        .split(':')
-        .map(|part| u8::from_str_radix(part, 16).unwrap())
-        .collect();
-    format!(
-        "fe80::{:02x}{:02x}:{:02x}ff:fe{:02x}:{:02x}{:02x}",
-        b[0] ^ 2,
-        b[1],
-        b[2],
-        b[3],
-        b[4],
-        b[5]
-    )
-}
-
 fn text(output: &Output) -> String {
     format!(
         "{}{}",
@@ -106,10 +89,13 @@ fn a_decky_in_a_container_answers_the_lan_as_its_persona() {
     let Some(lab) = Lab::new("a_decky_in_a_container_answers_the_lan_as_its_persona", &[]) else {
         return;
     };
+    let mut own = None;
     lab.want("decky-01", "10.66.0.11", |_, persona| {
         persona.family = Family::Windows;
         persona.hostname = "files02".to_owned();
+        own = Some(persona.ipv6_link_local());
     });
+    let own = own.unwrap();
     let done = lab.reconcile();
     assert_eq!(
         (&done["running"], &done["inserted"]),
@@ -120,7 +106,7 @@ fn a_decky_in_a_container_answers_the_lan_as_its_persona() {
 
     // MAC and TTL in both protocols.
     let mac = "00:50:56:0a:0b:0b";
-    let six = format!("[{}%2]:80", link_local(mac));
+    let six = format!("[{own}%2]:80");
     let scope = run({
         let mut ip = lab.attacker("cat");
         ip.arg("/proc/self/net/if_inet6");

@@ -95,7 +95,8 @@ fn nothing_gets_out_of_a_container_but_answers() {
     lab.as_host(|| udp(&lan)).unwrap();
     lab.as_host(|| ping(ATTACKER)).unwrap();
     let bridge = index_of(&lab, "lanbr0");
-    lab.as_host(|| six(&bridge)).unwrap();
+    // Its own address is tentative for a moment.
+    wait_for("IPv6 of the host", || lab.as_host(|| six(&bridge)).ok());
 
     let pid = lab.inspect("decnet-decky-1").unwrap().state.unwrap().pid;
     // Its own link-local address is there, so there is something to send from.

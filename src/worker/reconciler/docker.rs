@@ -13,6 +13,7 @@ use crate::docker::container::{Base, Found};
 use crate::docker::custom::Client;
 use crate::docker::{Engine, container, custom, image, network};
 use crate::model::{Driver, Runtime};
+use crate::netns::stack;
 use crate::worker::reconciler::runtime::{
     STOP, Started, claim, prepare_for, service_owner, until_answering,
 };
@@ -52,6 +53,7 @@ pub(super) async fn start(config: &Config, spec: &Spec) -> anyhow::Result<Starte
     let image = image::ensure(&engine).await?;
     let held = NETWORKS.read().await;
     let network = network::ensure(&engine, &home, link).await?;
+    let settings: Vec<_> = stack::settings(spec.persona.family).collect();
     let base = Base {
         name: &spec.name,
         home: &home,
@@ -62,7 +64,7 @@ pub(super) async fn start(config: &Config, spec: &Spec) -> anyhow::Result<Starte
         // An ipvlan has its parent's.
         mac: Some(spec.persona.mac.as_str())
             .filter(|mac| !mac.is_empty() && link.driver != Driver::Ipvlan),
-        family: spec.persona.family,
+        settings: &settings,
         owner,
         enclose: true,
         network: &network,
