@@ -77,8 +77,10 @@ impl Service {
     pub const fn summary(self) -> &'static str {
         match self {
             Service::Redis => "Redis server with a sandboxed store; records exploitation chains",
-            Service::Http => "nginx or Apache with a login page; keeps bodies and uploads",
-            Service::Ftp => "vsftpd or ProFTPD with a small tree; keeps uploads",
+            Service::Http => {
+                "Web server of the host's system, from nginx to IIS and printers; keeps bodies and uploads"
+            }
+            Service::Ftp => "FTP server of the host's system with a small tree; keeps uploads",
         }
     }
 }

@@ -45,7 +45,7 @@ fn attack_is_recorded() {
             .text;
         assert!(!page.is_empty(), "an answer of some kind");
         host.in_network(&format!(
-            "printf 'user anna hunter2-ftp\\nls\\nquit\\n' | ftp -n {first}"
+            "printf 'user anna hunter2-ftp\nls\nquit\n' | ftp -n {first}"
         ));
         let done = Instant::now();
         let patience = Duration::from_secs(2);
@@ -73,6 +73,10 @@ fn attack_is_recorded() {
             done.elapsed().as_secs_f32()
         );
     });
+    host.step(
+        "a native decky answers the LAN, started by the unit",
+        native,
+    );
     host.step("deckies outlive an upgrade and go with a removal", |host| {
         let pids = host.sh("pgrep -f '[d]ecnet decky' | sort").ok();
         host.sh("systemctl restart decnet-reconciler.service").ok();
@@ -84,4 +88,60 @@ fn attack_is_recorded() {
             .ok();
     });
     host.finish();
+}
+
+/// Fetches the native decky's page from the far end of its LAN.
+const PAGE: &str = "ip netns exec far timeout 5 bash -c 'exec 3<>/dev/tcp/10.9.0.7/80; \
+     printf \"GET / HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3'";
+
+/// A decky on a LAN of namespaces: the installed unit makes it, with nothing but what its
+/// template allows.
+fn native(host: &Host) {
+    host.sh(
+        "ip netns add far && ip link add lan0 type veth peer name far0 netns far \
+         && ip addr add 10.9.0.1/24 dev lan0 && ip link set lan0 up \
+         && ip -n far addr add 10.9.0.2/24 dev far0 && ip -n far link set far0 up",
+    )
+    .ok();
+    host.sh(
+        "printf '[files]\nip = 10.9.0.7\nservices = http\narchetype = windows-server\n' >/root/lan.ini \
+         && decnet deploy --runtime native --interface lan0 --config /root/lan.ini",
+    )
+    .ok();
+    let page = host.sh(PAGE).ok();
+    assert!(page.contains("Microsoft-IIS/10.0"), "{page}");
+    host.wait_for(
+        "the attacker's address on record",
+        Duration::from_secs(2),
+        "decnet logs --json | grep -q '10\\.9\\.0\\.2'",
+    );
+    let status = host
+        .sh("cat /proc/$(cat /run/decnet/deckies/files/pid)/status")
+        .ok();
+    let field = |name: &str| {
+        let line = status.lines().find(|l| l.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    assert_eq!(field("CapEff:"), "0000000000000000");
+    assert_eq!(
+        (field("NoNewPrivs:"), field("Seccomp:")),
+        ("1".into(), "2".into())
+    );
+    let own: u32 = field("Uid:").parse().unwrap();
+    assert!(own > 1_000_000, "a user of its own: {own}");
+    // What it was told is its own and the service's to read, nobody else's.
+    let modes = host
+        .sh("stat -c '%a %G' /run/decnet/deckies/files /run/decnet/deckies/files/decky.json")
+        .ok();
+    assert_eq!(modes.trim(), "2770 decnet\n640 decnet", "{modes}");
+    host.sh("systemctl kill -s KILL --kill-whom=main decnet-reconciler.service")
+        .ok();
+    host.sh("kill -9 $(cat /run/decnet/deckies/files/pid)").ok();
+    host.wait_for(
+        "the decky back after both were killed",
+        Duration::from_secs(40),
+        PAGE,
+    );
+    host.sh("decnet teardown --id files").ok();
+    host.sh("ip link del lan0; ip netns del far").ok();
 }
