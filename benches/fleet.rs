@@ -141,7 +141,13 @@ impl Fleet {
         line(&what, format!("{}, {each:.0} ms each", seconds(took)), "-");
         let pids = self.pids();
         assert_eq!(pids.len(), count, "every decky has its process");
-        let pss: u64 = pids.iter().map(|pid| pss_kib(*pid)).sum();
+        let mut pss: u64 = pids.iter().map(|pid| pss_kib(*pid)).sum();
+        if runtime == "docker" {
+            let shims: u64 = pids.iter().map(|pid| pss_kib(parent(*pid))).sum();
+            let value = format!("{:.2} MiB each", shims as f64 / 1024.0 / count as f64);
+            line("  PSS of the engine's shims", value, "-");
+            pss += shims;
+        }
         let value = format!(
             "{:.2} MiB each, {:.0} MiB in all",
             pss as f64 / 1024.0 / count as f64,
@@ -208,6 +214,12 @@ fn pss_kib(pid: u32) -> u64 {
         .find_map(|l| l.strip_prefix("Pss:"))
         .and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse().ok())
         .unwrap()
+}
+
+fn parent(pid: u32) -> u32 {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let after = text.rsplit_once(')').unwrap().1;
+    after.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 fn cpu_seconds(pid: u32) -> f64 {

@@ -20,3 +20,4 @@ mod persona;
 mod reconciler;
 mod support;
 mod transcript;
+mod wire;

@@ -37,6 +37,7 @@ fn a_requested_change_moves_one_port_and_leaves_a_marker() {
     host.deploy("2", "http");
     let before = host.deckies();
     let held = TcpStream::connect(address(&before[1], "http")).unwrap();
+    let pid = host.pid("decky-01");
     let (code, out, err) = host.run(&["mutator", "--once", "--decky", "decky-01", "--json"]);
     assert_eq!(code, Some(0), "{out}{err}");
     let changes: Value = serde_json::from_str(&out).unwrap();
@@ -45,6 +46,10 @@ fn a_requested_change_moves_one_port_and_leaves_a_marker() {
     assert_eq!(services(&after[0]).len(), 2, "one port more");
     assert!(services(&after[0]).contains("http"), "its purpose stays");
     assert_eq!(services(&after[1]), services(&before[1]));
+    assert_eq!(host.pid("decky-01"), pid, "a port needs no restart");
+    // The same deploy once more undoes nothing.
+    host.deploy("2", "http");
+    assert_eq!(services(&host.deckies()[0]), services(&after[0]));
     let marker = spool(host.dir.path());
     assert_eq!(marker.lines().count(), 1, "{marker}");
     assert!(

@@ -33,8 +33,11 @@ use crate::systemd;
 use crate::worker::Ctx;
 use crate::worker::reconciler::fleet::News;
 
-/// Deckies started or stopped at the same time, per runtime.
-const AT_ONCE: usize = 8;
+/// Deckies started or stopped at the same time under the local, native and Docker
+/// runtime. A native one spends most of its start waiting for whoever has its address.
+const AT_ONCE: [usize; Runtime::ALL.len()] = [8, 32, 8];
+/// Deckies stopped at the same time when all of them go.
+const STOPS: usize = 32;
 /// Longest time a pass waits for a look; what hangs is settled when it ends.
 const BUDGET: Duration = Duration::from_secs(3);
 /// Rest after a failure.
@@ -141,7 +144,7 @@ pub async fn stop_all(config: &Config) -> anyhow::Result<()> {
         .map(|(name, runtime)| async move { (runtime::stop(config, &name, runtime).await, name) })
         .collect();
     let stopped = futures_util::stream::iter(stops)
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(STOPS)
         .collect::<Vec<_>>()
         .await;
     for (outcome, name) in stopped {

@@ -32,7 +32,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             looks: Semaphore::new(LOOKS),
-            repairs: [(); Runtime::ALL.len()].map(|()| Semaphore::new(AT_ONCE)),
+            repairs: AT_ONCE.map(Semaphore::new),
         }
     }
 }
