@@ -66,7 +66,7 @@ pub(super) struct Args {
     /// A distribution drawn by lot for each decky; so it is without --distro.
     #[arg(long, conflicts_with_all = ["config", "distro"])]
     randomize_distros: bool,
-    /// Deployment file (INI); flags go before its [general].
+    /// Deployment file (INI); flags go before its general section.
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where deckies run: local, native or docker.

@@ -123,8 +123,8 @@ fn deployed(subnet: &'static str) -> Host {
 fn nothing_names_us_and_two_installations_share_no_secret() {
     let hosts = [deployed("127.77.81.0/24"), deployed("127.77.82.0/24")];
     let said = hosts.each_ref().map(answers);
+    let names = Regex::new("(?i)decky|decnet|zebra|honey|decoy|persona|relay@").unwrap();
     for (host, said) in hosts.iter().zip(&said) {
-        let names = Regex::new("(?i)decky|decnet|zebra|honey|decoy|persona|relay@").unwrap();
         let state = host.dir.path().display().to_string();
         for (who, text) in said {
             assert!(!text.is_empty() || who.contains("http"), "{who} is silent");

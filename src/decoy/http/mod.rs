@@ -4,7 +4,7 @@
 //!
 //! One connection is a loop of *read a head, read its body, report, answer*. A head is
 //! read ([`request`]) and answered the way the claimed server does it, down to header
-//! order and odd corners; [`skin`] is the table of servers, and `tests/clients/http.rs`
+//! order and odd corners; [`mod@skin`] is the table of servers, and `tests/clients/http.rs`
 //! holds the packaged ones against the real programs. Nothing is ever let in: sign-in
 //! forms and areas behind Basic, Digest and NTLM only collect what is tried.
 //!
