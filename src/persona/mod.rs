@@ -311,6 +311,28 @@ impl Persona {
         one
     }
 
+    /// The host after it installed its updates and restarted at `booted_at`: the newest
+    /// patch level of its release by then, or its own where that is the newest known.
+    #[must_use]
+    pub fn updated(mut self, booted_at: Stamp) -> Self {
+        self.booted_at = booted_at;
+        let newest = release::find(&self.release).and_then(|release| {
+            let out = release.updates.iter().filter(|u| u.at() < booted_at);
+            out.max_by_key(|u| u.at()).map(|update| (release, update))
+        });
+        let Some((release, update)) = newest else {
+            return self;
+        };
+        update.kernel.clone_into(&mut self.kernel);
+        update.patch.clone_into(&mut self.patch_level);
+        self.os_pretty = release.pretty(update);
+        if self.ftp_server == FtpServer::CiscoIos {
+            // It is part of the system.
+            update.patch.clone_into(&mut self.ftp_version);
+        }
+        self
+    }
+
     /// Fills in what rows of earlier versions lack, from the seed alone, so that the
     /// host stays who it was.
     #[must_use]

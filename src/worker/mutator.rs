@@ -11,9 +11,9 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use rand::RngExt;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{Rng, RngExt};
 use serde::Serialize;
 use serde_json::json;
 
@@ -26,7 +26,7 @@ use crate::fleet::difference::slugs;
 use crate::fleet::mutation::{Host, Step, next};
 use crate::model::{DeckyState, Event, Service, Severity, Stamp, topic};
 use crate::net::file;
-use crate::persona::{Persona, archetype};
+use crate::persona::archetype;
 use crate::syslog::{self, spool};
 use crate::worker::Ctx;
 
@@ -325,7 +325,11 @@ async fn begin(
         new_wish.deployed.get_or_insert(decky.wish.services.clone());
     }
     let new_persona = match step {
-        Step::Update => updated(&row.persona, now, &mut rng),
+        Step::Update => {
+            let ago = rng.random_range(20_000_000..90_000_000);
+            let booted_at = Stamp(now.0.saturating_sub(ago));
+            row.persona.clone().updated(booted_at)
+        }
         _ => row.persona.clone(),
     };
     let words = step.words();
@@ -347,15 +351,6 @@ async fn begin(
         // Somebody else was faster; the request waits for the next look.
         Err(crate::db::Error::Conflict(_)) => Ok(()),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// The host after it installed its updates and restarted.
-fn updated(persona: &Persona, now: Stamp, rng: &mut impl Rng) -> Persona {
-    let ago = rng.random_range(20_000_000..90_000_000);
-    Persona {
-        booted_at: Stamp(now.0.saturating_sub(ago)),
-        ..persona.clone()
     }
 }
 

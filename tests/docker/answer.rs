@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bollard::query_parameters::ListImagesOptions;
 use decnet::docker::image;
-use decnet::model::{Driver, Family, Link};
+use decnet::model::{Driver, Family, Link, Stamp};
+use decnet::persona::{Asked, Persona, WebServer};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::lab::{CARD, Lab, SUBNET, block_on, owner};
@@ -323,6 +324,64 @@ fn a_new_decky_leaves_the_others_connections_open() {
     let done = lab.reconcile();
     for key in ["inserted", "deleted", "state_updated"] {
         assert_eq!(done[key], 0, "{key}");
+    }
+}
+
+#[test]
+#[ignore = "needs root and dockerd"]
+fn every_family_in_a_container_shows_its_mac_ttl_and_web_server() {
+    let Some(lab) = Lab::new("every_family_in_a_container", &[]) else {
+        return;
+    };
+    let mut wanted = Vec::new();
+    for (n, family) in (21..).zip(Family::ALL) {
+        let (name, ip) = (family.slug().replace('_', "-"), format!("10.66.0.{n}"));
+        lab.want(&name, &ip, |wish, persona| {
+            let asked = Asked {
+                family: Some(*family),
+                ..Asked::default()
+            };
+            *persona = Persona::derive(b"families", &name, &asked, Stamp::now());
+            wish.services.retain(|s| persona.can_offer(*s));
+            wanted.push((*family, ip.clone(), persona.clone()));
+        });
+    }
+    let done = lab.reconcile();
+    assert_eq!(done["running"], Family::ALL.len(), "{done}");
+    for (family, ip, persona) in wanted {
+        let seen = watch(&lab, || {
+            drop(TcpStream::connect(format!("{ip}:80")).unwrap());
+        });
+        let ttl = match family {
+            Family::Linux | Family::Bsd => 64,
+            Family::Windows | Family::WindowsServer => 128,
+            Family::Embedded | Family::Cisco => 255,
+        };
+        let face = Seen {
+            mac: persona.mac.clone(),
+            version: 4,
+            ttl,
+        };
+        assert!(seen.contains(&face), "{family}: {face:?} not in {seen:?}");
+        let page = run({
+            let mut curl = lab.attacker("curl");
+            curl.args(["-si", "--max-time", "5", &format!("http://{ip}/")]);
+            curl
+        });
+        let server = match persona.web_server {
+            WebServer::Nginx => "nginx",
+            WebServer::Apache => "Apache",
+            WebServer::Iis => "Microsoft-IIS/10.0",
+            WebServer::Lighttpd => "lighttpd",
+            WebServer::Emweb if page.contains("Virata") => "Virata-EmWeb",
+            WebServer::Emweb => "HP HTTP Server",
+            WebServer::CiscoIos => "cisco-IOS",
+        };
+        assert!(
+            page.contains(&format!("Server: {server}")),
+            "{family}: {page}"
+        );
+        println!("{family}: {} ttl={ttl} {server}", persona.mac);
     }
 }
 

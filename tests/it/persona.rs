@@ -243,6 +243,29 @@ fn an_update_changes_no_key_and_no_certificate() {
     assert_eq!(persona.machine_id(), "d2e3db2bd58d4761bfe2962c300be4e4");
 }
 
+#[test]
+fn an_updated_host_is_the_same_host_with_its_newest_patch() {
+    let mut moved = 0;
+    for (kind, before) in kinds() {
+        let after = before.clone().updated(NOW);
+        moved += usize::from(after.patch_level != before.patch_level);
+        assert_eq!(after.booted_at, NOW);
+        assert!(
+            after.kernel == before.kernel || after.patch_level != before.patch_level,
+            "{kind}"
+        );
+        assert_eq!(after.clone().updated(NOW), after, "{kind}: once is enough");
+        let mut same = after;
+        same.booted_at = before.booted_at;
+        same.kernel.clone_from(&before.kernel);
+        same.patch_level.clone_from(&before.patch_level);
+        same.os_pretty.clone_from(&before.os_pretty);
+        same.ftp_version.clone_from(&before.ftp_version);
+        assert_eq!(same, before, "{kind}: nothing else changes");
+    }
+    assert!(moved > 0, "some host had an update to install");
+}
+
 fn json(state: &Path, args: &[&str]) -> serde_json::Value {
     let done = command(state).args(args).output().unwrap();
     let error = String::from_utf8_lossy(&done.stderr).into_owned();
