@@ -248,12 +248,10 @@ fn an_updated_host_is_the_same_host_with_its_newest_patch() {
     let mut moved = 0;
     for (kind, before) in kinds() {
         let after = before.clone().updated(NOW);
-        moved += usize::from(after.patch_level != before.patch_level);
-        assert_eq!(after.booted_at, NOW);
-        assert!(
-            after.kernel == before.kernel || after.patch_level != before.patch_level,
-            "{kind}"
-        );
+        // Some updates are a kernel, some a patch level, some both.
+        moved +=
+            usize::from(after.kernel != before.kernel || after.patch_level != before.patch_level);
+        assert_eq!(after.booted_at, NOW, "{kind}");
         assert_eq!(after.clone().updated(NOW), after, "{kind}: once is enough");
         let mut same = after;
         same.booted_at = before.booted_at;
