@@ -117,9 +117,9 @@ pub(crate) fn address(decky: &Value, service: &str) -> String {
 /// That this connection to a redis decky still is one.
 fn ping(held: &mut TcpStream) {
     held.write_all(b"PING\r\n").unwrap();
-    let mut reply = [0u8; 5];
+    let mut reply = [0u8; 7];
     held.read_exact(&mut reply).unwrap();
-    assert_eq!(&reply, b"+PONG");
+    assert_eq!(&reply, b"+PONG\r\n");
 }
 
 #[test]
@@ -182,19 +182,34 @@ fn a_reconciler_adopts_what_runs_and_replaces_what_dies() {
 }
 
 #[test]
-fn changing_one_decky_leaves_the_others_connections_open() {
+fn whatever_happens_to_one_decky_twenty_others_keep_their_connections() {
     let host = Host::new("127.91.3.0/24");
-    let deployed = host.deploy("2", "redis");
-    let mut held = TcpStream::connect(address(&deployed["deckies"][0], "redis")).unwrap();
-    held.set_read_timeout(Some(PATIENCE)).unwrap();
-    let ini = host.dir.path().join("fleet.ini");
-    fs::write(&ini, "[decky-02]\nservices = ftp\n").unwrap();
-    let (code, out, err) = host.run(&["deploy", "--config", ini.to_str().unwrap()]);
-    assert_eq!(code, Some(0), "{out}{err}");
+    let deployed = host.deploy("21", "redis");
+    let mut held: Vec<TcpStream> = deployed["deckies"].as_array().unwrap()[..20]
+        .iter()
+        .map(|decky| {
+            let held = TcpStream::connect(address(decky, "redis")).unwrap();
+            held.set_read_timeout(Some(PATIENCE)).unwrap();
+            held
+        })
+        .collect();
+    let ini = host.file("[decky-21]\nservices = ftp\n[other]\nservices = http\n");
+    let steps: [(&str, &[&str]); 4] = [
+        ("one changed, one added", &["deploy", "--config", &ini]),
+        ("one restarted", &["redeploy", "--id", "decky-21"]),
+        ("one removed", &["teardown", "--id", "other"]),
+        ("one mutated", &["mutator", "--once", "--decky", "decky-21"]),
+    ];
+    for (what, arguments) in steps {
+        let (code, out, err) = host.run(arguments);
+        assert_eq!(code, Some(0), "{what}: {out}{err}");
+        for held in &mut held {
+            ping(held);
+        }
+    }
     let deckies = host.deckies();
-    assert_eq!(deckies[1]["services"], serde_json::json!(["ftp"]));
-    TcpStream::connect(address(&deckies[1], "ftp")).unwrap();
-    ping(&mut held);
+    assert_eq!(deckies.len(), 21);
+    TcpStream::connect(address(&deckies[20], "ftp")).unwrap();
 }
 
 #[test]
