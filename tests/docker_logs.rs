@@ -37,10 +37,17 @@ echo done";
 struct Engine {
     dir: PathBuf,
     child: Child,
+    /// Label of the installation that the containers belong to.
+    home: String,
+}
+
+/// The label that says whose a container is.
+fn home(state: &Path) -> String {
+    format!("decnet.fleet.home={}", state.join("run/deckies").display())
 }
 
 impl Engine {
-    fn start(dir: &Path) -> Self {
+    fn start(dir: &Path, home: String) -> Self {
         fs::create_dir_all(dir).unwrap();
         let log = fs::File::options()
             .create(true)
@@ -65,6 +72,7 @@ impl Engine {
         let engine = Self {
             dir: dir.to_owned(),
             child,
+            home,
         };
         wait_for("the engine", PATIENCE, || {
             engine.try_docker(&["version"]).ok()
@@ -130,6 +138,8 @@ impl Engine {
             "--label",
             "decnet.fleet.decky=web-01",
             "--label",
+            &self.home,
+            "--label",
             &name,
             "numbers",
             "/bin/sh",
@@ -140,7 +150,7 @@ impl Engine {
 
     fn restart(mut self) -> Self {
         self.stop();
-        Self::start(&self.dir.clone())
+        Self::start(&self.dir.clone(), self.home.clone())
     }
 
     fn stop(&mut self) {
@@ -292,7 +302,7 @@ fn every_line_of_a_container_comes_once_whoever_is_killed() {
     let socket = engine_dir.join("docker.sock");
     // No engine yet: a silent wait.
     let mut collector = Collector::start(&state, &socket);
-    let mut engine = Engine::start(&engine_dir);
+    let mut engine = Engine::start(&engine_dir, home(&state));
     engine.import();
 
     // The collector is killed at random, the engine rotates every hundred lines.
@@ -358,7 +368,7 @@ fn lines_in_our_form_become_events_of_their_decky_and_long_ones_are_cut() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("s");
     fs::create_dir(&state).unwrap();
-    let engine = Engine::start(&dir.path().join("e"));
+    let engine = Engine::start(&dir.path().join("e"), home(&state));
     engine.import();
     let line = "<134>1 2026-04-17T10:22:56.000000Z other-decky x - login [relay@55555 eid=\"A\" principal=\"root\"]";
     let script = format!(
@@ -374,11 +384,32 @@ fn lines_in_our_form_become_events_of_their_decky_and_long_ones_are_cut() {
         "--label",
         "decnet.fleet.decky=web-01",
         "--label",
+        &engine.home,
+        "--label",
         "decnet.fleet.service_name=form",
         "numbers",
         "/bin/sh",
         "-c",
         &script,
+    ]);
+    // Of another installation that shares the engine.
+    engine.docker(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--label",
+        "decnet.fleet.service=true",
+        "--label",
+        "decnet.fleet.decky=web-01",
+        "--label",
+        "decnet.fleet.home=/elsewhere",
+        "--label",
+        "decnet.fleet.service_name=stranger",
+        "numbers",
+        "/bin/sh",
+        "-c",
+        "echo not for us",
     ]);
     let collector = Collector::start(&state, &dir.path().join("e/docker.sock"));
     wait_for("the last line", PATIENCE, || {

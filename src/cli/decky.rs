@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::decoy::run::{Spec, spec_path};
@@ -99,9 +98,6 @@ fn docker(dir: &Path, uid: u32) -> anyhow::Result<&Path> {
     }
     egress::apply(&spec.wish.peers, &[])?;
     cage::become_user(uid)?;
-    // Linked statically, the source of chance may be /dev/urandom: it is opened at the
-    // first use, for the process's whole life, and out of reach behind the lock.
-    let _first: u32 = rand::rng().random();
     cage::lock(dir, !spec.wish.peers.is_empty())?;
     Ok(dir)
 }

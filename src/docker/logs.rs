@@ -3,19 +3,13 @@
 //! cursor; here is none.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use bollard::container::LogOutput;
 use bollard::query_parameters::{ListContainersOptions, LogsOptions};
-use bollard::{ClientVersion, Docker};
 use futures_util::{Stream, StreamExt};
 
-/// Longest wait for an answer to begin, in seconds.
-const PATIENCE: u64 = 30;
-/// Spoken by every engine since 20.10.
-const VERSION: &ClientVersion = &ClientVersion {
-    major_version: 1,
-    minor_version: 41,
-};
+use crate::docker::{Engine, label};
 
 /// A service container of the operator's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,62 +35,55 @@ pub struct Frame {
     pub text: Vec<u8>,
 }
 
-/// A connection to the engine.
-#[derive(Clone, Debug)]
-pub struct Logs(Docker);
-
-impl Logs {
-    /// Prepares to speak through the socket at `path`; nothing is sent yet.
-    ///
-    /// # Errors
-    /// One line.
-    pub fn connect(path: &str) -> Result<Self, String> {
-        Docker::connect_with_unix(path, PATIENCE, VERSION)
-            .map(Self)
-            .map_err(|e| format!("connecting to {path}: {e}"))
-    }
-
-    /// The service containers there are, running or not.
-    ///
-    /// # Errors
-    /// One line saying why there is no answer.
-    pub async fn containers(&self) -> Result<Vec<Container>, String> {
-        let label = vec!["decnet.fleet.service=true".to_owned()];
-        let options = ListContainersOptions {
-            all: true,
-            filters: Some(HashMap::from([("label".to_owned(), label)])),
-            ..ListContainersOptions::default()
-        };
-        let found = self.0.list_containers(Some(options)).await;
-        let found = found.map_err(|e| format!("listing containers: {e}"))?;
-        let read = |summary: bollard::models::ContainerSummary| {
-            let labels = summary.labels?;
-            Some(Container {
-                id: summary.id?,
-                decky: labels.get("decnet.fleet.decky")?.clone(),
-                service: labels.get("decnet.fleet.service_name")?.clone(),
-                running: summary.state.is_some_and(|s| s.to_string() == "running"),
-            })
-        };
-        Ok(found.into_iter().filter_map(read).collect())
-    }
-
-    /// The output of container `id` since `seconds` (since 1970): what there is, then
-    /// what comes, until the container or the engine stops.
-    pub fn follow(&self, id: &str, seconds: i32) -> impl Stream<Item = Result<Frame, String>> {
-        let options = LogsOptions {
-            follow: true,
-            stdout: true,
-            stderr: true,
-            since: seconds,
-            timestamps: true,
-            ..LogsOptions::default()
-        };
-        self.0.logs(id, Some(options)).map(|piece| match piece {
-            Ok(piece) => frame(piece),
-            Err(error) => Err(error.to_string()),
+/// The service containers of the installation whose deckies live in `home`, running or
+/// not: others may share the engine.
+///
+/// # Errors
+/// One line saying why there is no answer.
+pub async fn containers(engine: &Engine, home: &Path) -> Result<Vec<Container>, String> {
+    let labels = vec![
+        format!("{}=true", label::SERVICE),
+        format!("{}={}", label::HOME, home.display()),
+    ];
+    let options = ListContainersOptions {
+        all: true,
+        filters: Some(HashMap::from([("label".to_owned(), labels)])),
+        ..ListContainersOptions::default()
+    };
+    let found = engine.client().list_containers(Some(options)).await;
+    let found = found.map_err(|e| format!("listing containers: {e}"))?;
+    let read = |summary: bollard::models::ContainerSummary| {
+        let labels = summary.labels?;
+        Some(Container {
+            id: summary.id?,
+            decky: labels.get(label::DECKY)?.clone(),
+            service: labels.get(label::SERVICE_NAME)?.clone(),
+            running: summary.state.is_some_and(|s| s.to_string() == "running"),
         })
-    }
+    };
+    Ok(found.into_iter().filter_map(read).collect())
+}
+
+/// The output of container `id` since `seconds` (since 1970): what there is, then what
+/// comes, until the container or the engine stops.
+pub fn follow(
+    engine: &Engine,
+    id: &str,
+    seconds: i32,
+) -> impl Stream<Item = Result<Frame, String>> + use<> {
+    let options = LogsOptions {
+        follow: true,
+        stdout: true,
+        stderr: true,
+        since: seconds,
+        timestamps: true,
+        ..LogsOptions::default()
+    };
+    let pieces = engine.client().logs(id, Some(options));
+    pieces.map(|piece| match piece {
+        Ok(piece) => frame(piece),
+        Err(error) => Err(error.to_string()),
+    })
 }
 
 fn frame(piece: LogOutput) -> Result<Frame, String> {

@@ -15,7 +15,7 @@ use anyhow::Context;
 use futures_util::TryStreamExt;
 use nix::errno::Errno;
 use rtnetlink::packet_route::link::{IpVlanMode, LinkAttribute, LinkMessage, MacVlanMode};
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteScope};
 use rtnetlink::{LinkIpVlan, LinkMacVlan, LinkUnspec, RouteMessageBuilder};
 
 use crate::model::Driver;
@@ -195,15 +195,7 @@ async fn make(
 
 /// Gives interface `index` a route to every wanted decky and to nothing else.
 async fn routes(netlink: &Netlink, name: &str, index: u32, wanted: &Wanted) -> anyhow::Result<()> {
-    let request = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
-    let all: Vec<RouteMessage> = netlink
-        .handle
-        .route()
-        .get(request)
-        .execute()
-        .try_collect()
-        .await
-        .map_err(|e| because(&e))?;
+    let all = netlink.routes().await?;
     let mut there = BTreeSet::new();
     for route in all {
         let ours = route.header.destination_prefix_length == 32

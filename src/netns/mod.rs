@@ -18,11 +18,14 @@ pub mod probe;
 pub mod stack;
 pub mod uplink;
 
+use std::net::Ipv4Addr;
+
 use anyhow::Context;
 use futures_util::TryStreamExt;
 use nix::errno::Errno;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
-use rtnetlink::{Error, Handle};
+use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::{Error, Handle, RouteMessageBuilder};
 use tokio::task::JoinHandle;
 
 /// A connection to the kernel's routing tables, in the namespace of the thread that
@@ -40,6 +43,13 @@ impl Netlink {
             handle,
             driver: tokio::spawn(connection),
         })
+    }
+
+    /// Every IPv4 route of this namespace.
+    async fn routes(&self) -> anyhow::Result<Vec<RouteMessage>> {
+        let request = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let routes = self.handle.route().get(request).execute();
+        routes.try_collect().await.map_err(|e| because(&e))
     }
 
     /// The interface called `name`.

@@ -4,10 +4,9 @@ use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
-use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::LinkMessage;
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute};
 
 use crate::netns::{Netlink, because, name_of};
 
@@ -89,15 +88,7 @@ pub async fn own_addresses() -> anyhow::Result<Vec<IpAddr>> {
 
 /// Interfaces of default routes with their gateways, best first.
 async fn defaults(netlink: &Netlink) -> anyhow::Result<Vec<(u32, Option<IpAddr>)>> {
-    let request = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
-    let routes: Vec<RouteMessage> = netlink
-        .handle
-        .route()
-        .get(request)
-        .execute()
-        .try_collect()
-        .await
-        .map_err(|e| because(&e))?;
+    let routes = netlink.routes().await?;
     let mut found: Vec<(u32, u32, Option<IpAddr>)> = routes
         .iter()
         .filter(|route| route.header.destination_prefix_length == 0)

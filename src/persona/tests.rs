@@ -1,3 +1,6 @@
+//! Personas as values: coherent, stable, unique, and silent about us. Certificates and
+//! keys are read by other people's programs in `tests/it/persona.rs`.
+
 use std::collections::BTreeSet;
 
 use super::*;

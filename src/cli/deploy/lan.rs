@@ -2,7 +2,7 @@
 //! whether somebody already lives at the addresses they would claim.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
@@ -217,9 +217,15 @@ async fn occupied(
     addresses: &[IpAddr],
     notes: &mut Vec<String>,
 ) -> Vec<(IpAddr, String)> {
+    let own = uplink::own_addresses().await.unwrap_or_else(|error| {
+        notes.push(format!(
+            "this host's own addresses are not known: {error:#}"
+        ));
+        Vec::new()
+    });
     let mut found: Vec<(IpAddr, String)> = addresses
         .iter()
-        .filter(|ip| is_own(**ip))
+        .filter(|ip| own.contains(ip))
         .map(|ip| (*ip, "is this host's own address".to_owned()))
         .collect();
     if link.parent.is_empty() || addresses.is_empty() {
@@ -248,11 +254,4 @@ async fn occupied(
         )),
     }
     found
-}
-
-/// Whether this host itself has `ip`: nobody can bind an address that is not theirs,
-/// unless the kernel was told to allow it.
-fn is_own(ip: IpAddr) -> bool {
-    let allowed = std::fs::read_to_string("/proc/sys/net/ipv4/ip_nonlocal_bind");
-    !allowed.is_ok_and(|text| text.trim() == "1") && UdpSocket::bind((ip, 0)).is_ok()
 }

@@ -79,15 +79,6 @@ pub(in crate::decoy) fn printer(persona: &Persona) -> (String, String) {
     (named.to_owned(), product)
 }
 
-/// `CNBX123456` and the like.
-pub(in crate::decoy) fn serial(persona: &Persona) -> String {
-    let mut rng = persona.rng("device/serial");
-    let letters: String = (0..2)
-        .map(|_| char::from(rng.random_range(b'A'..=b'Z')))
-        .collect();
-    format!("CN{letters}{:06}", rng.random_range(100_000..1_000_000))
-}
-
 /// When the firmware was built: a year or so before the device was installed.
 pub(in crate::decoy) fn built(persona: &Persona) -> Stamp {
     let days: i64 = persona.rng("device/built").random_range(200..900);

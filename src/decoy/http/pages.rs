@@ -31,7 +31,7 @@ pub(super) fn emweb_header(persona: &Persona) -> String {
     let built = device::built(persona).utc();
     format!(
         "HP HTTP Server; {model} - {product}; Serial Number: {}; Built: {}",
-        device::serial(persona),
+        persona.serial_number(),
         built.strftime("%a %b %d, %Y %I:%M:%S%p"),
     )
 }
@@ -56,7 +56,7 @@ pub(super) fn package_page(persona: &Persona, server: WebServer) -> String {
 /// The pages of a printer: path, text.
 pub(super) fn printer(persona: &Persona) -> Vec<(&'static str, String)> {
     let (model, product) = device::printer(persona);
-    let serial = device::serial(persona);
+    let serial = persona.serial_number();
     let mut rng = persona.rng("http/printer");
     let toner: u8 = rng.random_range(8..97);
     let pages: u32 = rng.random_range(4_000..240_000);
@@ -134,7 +134,7 @@ pub(super) fn device_front(persona: &Persona, form: &str, at: Stamp) -> String {
          <tr><td>Firmware</td><td>{firmware} ({day})</td></tr>\n</table>\n{form}",
         escape(&device::title(persona)),
         escape(&persona.hostname),
-        device::serial(persona),
+        persona.serial_number(),
     )
 }
 

@@ -1,3 +1,5 @@
+//! Deployment files: what is read, and what is refused by line.
+
 use super::*;
 use crate::model::{Driver, Family};
 

@@ -23,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::capture::lines::Lines;
 use crate::config::Config;
-use crate::docker::logs::{Container, Frame, Logs};
+use crate::docker::Engine;
+use crate::docker::logs::{self, Container, Frame};
 use crate::model::{Event, Severity, Stamp};
 use crate::net::{file, tail};
 use crate::syslog::{self, spool};
@@ -362,7 +363,7 @@ impl Follower {
 
 /// Follows one container until it or the engine stops.
 async fn follow(
-    logs: Logs,
+    engine: Engine,
     root: PathBuf,
     container: Container,
     max_bytes: u64,
@@ -371,7 +372,7 @@ async fn follow(
     let (id, ended) = (container.id.clone(), !container.running);
     let spool = |e: io::Error| format!("the spool: {e}");
     let mut follower = Follower::open(&root, container, max_bytes).map_err(spool)?;
-    let mut frames = std::pin::pin!(logs.follow(&id, follower.place.since()));
+    let mut frames = std::pin::pin!(logs::follow(&engine, &id, follower.place.since()));
     let mut save = tokio::time::interval(SAVE);
     let mut dirty = false;
     loop {
@@ -403,6 +404,7 @@ pub(super) async fn run(config: Arc<Config>, stop: CancellationToken) {
         root: root(&config),
         max_bytes: config.spool_max_bytes,
         socket: config.docker_socket.clone(),
+        home: config.paths.deckies(),
         stop: stop.clone(),
         tasks: JoinSet::new(),
         followed: BTreeSet::new(),
@@ -448,6 +450,8 @@ struct Streams {
     root: PathBuf,
     max_bytes: u64,
     socket: PathBuf,
+    /// Directory of this installation's deckies.
+    home: PathBuf,
     stop: CancellationToken,
     tasks: JoinSet<Ended>,
     followed: BTreeSet<String>,
@@ -459,8 +463,11 @@ struct Streams {
 
 impl Streams {
     async fn look(&mut self) -> Result<(), String> {
-        let logs = Logs::connect(&self.socket.display().to_string())?;
-        let found = logs.containers().await?;
+        let engine = Engine::connect(&self.socket).await;
+        let Some(engine) = engine.map_err(|e| format!("{e:#}"))? else {
+            return Ok(());
+        };
+        let found = logs::containers(&engine, &self.home).await?;
         self.clear(&found);
         for container in found {
             let (id, running) = (container.id.clone(), container.running);
@@ -471,7 +478,7 @@ impl Streams {
                 continue;
             }
             let task = follow(
-                logs.clone(),
+                engine.clone(),
                 self.root.clone(),
                 container,
                 self.max_bytes,

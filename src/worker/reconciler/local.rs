@@ -15,8 +15,8 @@ use crate::config::Config;
 use crate::decoy::run::Spec;
 use crate::net::file;
 use crate::worker::reconciler::runtime::{
-    LOOK, STOP, Started, errors_path, give, pid_path, prepare, read_small, service_owner,
-    until_answering,
+    LOOK, STOP, Started, errors_file, errors_path, give, pid_path, prepare, read_small,
+    service_owner, until_answering,
 };
 
 /// Starts the decky and waits until it answers.
@@ -28,7 +28,7 @@ pub(super) async fn start(config: &Config, spec: &Spec) -> anyhow::Result<Starte
     let dir = prepare(config, spec, owner)?;
     // Not our own stderr: whoever waits for the end of `decnet deploy` waits for the
     // end of its pipes, and the decky would hold one open.
-    let errors = fs::File::create(errors_path(&dir)).context("creating the decky's stderr")?;
+    let errors = errors_file(&dir)?;
     give(&errors_path(&dir), owner)?;
     let program = std::env::current_exe().context("finding the decnet program")?;
     let mut command = std::process::Command::new(&program);
