@@ -118,7 +118,7 @@ impl Db {
             .bind(&filter.decky)
             .bind(page.before_id())
             .bind(page.rows())
-            .fetch_all(&self.pool)
+            .fetch_all(self.sqlite())
             .await
             .map_err(attempt("listing credentials"))?;
         rows.iter()

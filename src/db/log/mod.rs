@@ -116,7 +116,7 @@ impl Db {
         now: Stamp,
     ) -> Result<Inserted> {
         let mut tx = self
-            .pool
+            .sqlite()
             .begin_with("begin immediate")
             .await
             .map_err(attempt("beginning a batch"))?;
@@ -179,7 +179,7 @@ impl Db {
             .bind(filter.text.as_deref().map(pattern))
             .bind(id)
             .bind(limit)
-            .fetch_all(&self.pool)
+            .fetch_all(self.sqlite())
             .await
             .map_err(attempt("listing events"))?;
         rows.iter()
@@ -194,7 +194,7 @@ impl Db {
     /// When the database cannot be read.
     pub async fn log_latest_id(&self) -> Result<i64> {
         sqlx::query_scalar("select coalesce(max(id), 0) from logs")
-            .fetch_one(&self.pool)
+            .fetch_one(self.sqlite())
             .await
             .map_err(attempt("reading the newest event id"))
     }
@@ -205,7 +205,7 @@ impl Db {
     /// When the database cannot be read.
     pub async fn log_count(&self) -> Result<i64> {
         sqlx::query_scalar("select count(*) from logs")
-            .fetch_one(&self.pool)
+            .fetch_one(self.sqlite())
             .await
             .map_err(attempt("counting events"))
     }
