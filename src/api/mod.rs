@@ -18,6 +18,7 @@ mod extract;
 mod health;
 mod logs;
 mod openapi;
+mod panel;
 pub(crate) mod password;
 mod router;
 mod serve;
@@ -66,6 +67,7 @@ pub struct State {
     recent: auth::Recent,
     checked: health::Checked,
     units: units::Units,
+    seen: workers::Seen,
     tail: tail::Tail,
     seats: stream::Seats,
     pages: logs::Pages,
@@ -101,6 +103,7 @@ impl Api {
             recent: auth::Recent::default(),
             checked: health::Checked::default(),
             units: units::Units::new(embedded),
+            seen: workers::Seen::default(),
             tail: tail::Tail::default(),
             seats: stream::Seats::default(),
             pages: logs::Pages::default(),

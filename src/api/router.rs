@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::Error;
-use super::{Api, credentials, edge, health, logs, openapi, session, stream, workers};
+use super::{Api, credentials, edge, health, logs, openapi, panel, session, stream, workers};
 
 /// Largest request body; nothing we take is near it.
 const BODY_BYTES: usize = 64 * 1024;
@@ -31,6 +31,8 @@ fn v1() -> OpenApiRouter<Api> {
         .routes(routes!(workers::start))
         .routes(routes!(workers::stop))
         .routes(routes!(workers::restart))
+        .routes(routes!(panel::watch))
+        .routes(routes!(panel::log))
         // findings
         .routes(routes!(logs::list))
         .routes(routes!(credentials::list))

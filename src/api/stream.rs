@@ -22,7 +22,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use utoipa::IntoParams;
 
 use super::Api;
-use super::auth::{self, TokenHash, Viewer};
+use super::auth::{self, Member, TokenHash, Viewer};
 use super::error::{Error, Problem};
 use super::extract::Query;
 use super::logs::LogQuery;
@@ -111,7 +111,7 @@ impl Seats {
 }
 
 /// A place among the open streams, given back when the stream ends however it ends.
-struct Seat {
+pub(super) struct Seat {
     seats: Seats,
     user: String,
 }
@@ -150,20 +150,7 @@ pub(super) async fn stream(
     Query(query): Query<StreamQuery>,
 ) -> Result<Response, Error> {
     let filter = query.filter()?;
-    let most = api.config.api.sse_max_per_user;
-    // Refused before the first byte, so that the client sees the status.
-    let seat = api
-        .seats
-        .take(&member.session.user_id, most)
-        .ok_or_else(|| {
-            Error::too_many(
-                "too-many-streams",
-                format!(
-                    "This account has {most} open streams; close one (DECNET_SSE_MAX_PER_USER)."
-                ),
-                Duration::from_secs(5),
-            )
-        })?;
+    let seat = seat(&api, &member)?;
     // Listening begins before the position is taken: nothing falls in between.
     let notes = api.tail.subscribe();
     let newest = api.db.log_latest_id().await?;
@@ -188,7 +175,26 @@ pub(super) async fn stream(
         let chunk = watcher.next().await?;
         Some((Ok::<_, std::convert::Infallible>(chunk), watcher))
     }));
-    Ok((
+    Ok(reply(body))
+}
+
+/// A place for one more stream of this account, refused before the first byte, so that
+/// the client sees the status.
+pub(super) fn seat(api: &Api, member: &Member) -> Result<Seat, Error> {
+    let most = api.config.api.sse_max_per_user;
+    let user = &member.session.user_id;
+    api.seats.take(user, most).ok_or_else(|| {
+        Error::too_many(
+            "too-many-streams",
+            format!("This account has {most} open streams; close one (DECNET_SSE_MAX_PER_USER)."),
+            Duration::from_secs(5),
+        )
+    })
+}
+
+/// The head of every stream.
+pub(super) fn reply(body: Body) -> Response {
+    (
         [
             (header::CONTENT_TYPE, "text/event-stream"),
             (header::CACHE_CONTROL, "no-cache, no-store"),
@@ -196,7 +202,7 @@ pub(super) async fn stream(
         ],
         body,
     )
-        .into_response())
+        .into_response()
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<i64>, Error> {

@@ -2,10 +2,12 @@
 //! and start, stop, restart through systemd, where polkit decides.
 
 use std::io::Read;
+use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::Api;
@@ -19,6 +21,8 @@ use crate::worker::{Beat, STALE};
 
 /// A pulse file is a few hundred bytes; whatever is larger is not one.
 const PULSE_BYTES: u64 = 64 * 1024;
+/// How long a look at all workers is good for.
+const FRESH: Duration = Duration::from_millis(500);
 
 /// How fresh a worker's sign of life is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -71,7 +75,7 @@ fn read_beat(path: &std::path::Path) -> Option<Beat> {
 }
 
 /// What systemd says of a unit.
-#[derive(Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(super) struct Unit {
     name: String,
     /// `active`, `inactive`, `activating`, `deactivating`, `failed`, `reloading`.
@@ -103,7 +107,7 @@ impl From<UnitState> for Unit {
 }
 
 /// A worker.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(super) struct WorkerItem {
     name: &'static str,
     summary: &'static str,
@@ -127,7 +131,7 @@ pub(super) struct WorkerItem {
 }
 
 /// Every worker.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(super) struct WorkerList {
     workers: Vec<WorkerItem>,
     bus_connected: bool,
@@ -143,6 +147,34 @@ pub(super) struct WorkerList {
     responses((status = 200, body = WorkerList), (status = 401, body = Problem))
 )]
 pub(super) async fn list(State(api): State<Api>, _viewer: Viewer) -> axum::Json<WorkerList> {
+    axum::Json(snapshot(&api).await)
+}
+
+/// What was last read of all workers, and when.
+#[derive(Default)]
+pub(super) struct Seen(tokio::sync::Mutex<Option<(Instant, WorkerList)>>);
+
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seen")
+    }
+}
+
+/// Every worker as of now, or of a moment ago: however many panels are open, systemd is
+/// asked once in that time.
+pub(super) async fn snapshot(api: &Api) -> WorkerList {
+    let mut seen = api.seen.0.lock().await;
+    if let Some((at, list)) = seen.as_ref()
+        && at.elapsed() < FRESH
+    {
+        return list.clone();
+    }
+    let list = look(api).await;
+    *seen = Some((Instant::now(), list.clone()));
+    list
+}
+
+async fn look(api: &Api) -> WorkerList {
     let names: Vec<String> = WORKERS.iter().map(Worker::unit).collect();
     let (mut units, absent) = match api.units.states(&names).await {
         Ok(states) => (states.into_iter().map(Some).collect(), None),
@@ -155,12 +187,39 @@ pub(super) async fn list(State(api): State<Api>, _viewer: Viewer) -> axum::Json<
         .zip(units)
         .map(|(pulse, unit)| item(&pulse, unit.map(Unit::from), now))
         .collect();
-    axum::Json(WorkerList {
+    WorkerList {
         workers,
         bus_connected: api.bus.is_connected(),
         systemd: absent,
         generated_at: now.to_string(),
-    })
+    }
+}
+
+impl WorkerList {
+    /// Whether `other` says the same, ages and counters aside.
+    pub(super) fn says(&self, other: &Self) -> bool {
+        let same = |(a, b): (&WorkerItem, &WorkerItem)| {
+            a.status == b.status
+                && a.pid == b.pid
+                && a.version == b.version
+                && a.failures == b.failures
+                && a.last_error == b.last_error
+                && a.doing == b.doing
+                && a.last_heartbeat == b.last_heartbeat
+                && a.unit == b.unit
+        };
+        self.bus_connected == other.bus_connected
+            && self.systemd == other.systemd
+            && self.workers.iter().zip(&other.workers).all(same)
+    }
+}
+
+/// The registry's row of that name; aliases are for the command line.
+pub(super) fn find(name: &str) -> Result<&'static Worker, Error> {
+    WORKERS
+        .iter()
+        .find(|row| row.name == name)
+        .ok_or_else(|| Error::not_found("There is no such worker; GET /api/v1/workers lists them."))
 }
 
 fn item(pulse: &Pulse, unit: Option<Unit>, now: Stamp) -> WorkerItem {
@@ -217,8 +276,8 @@ pub(super) struct Accepted {
         (status = 202, body = Accepted),
         (status = 403, description = "Not an administrator, or polkit refused", body = Problem),
         (status = 404, description = "No such worker", body = Problem),
-        (status = 409, description = "It is running", body = Problem),
-        (status = 503, description = "No systemd, or the unit is not installed", body = Problem),
+        (status = 409, description = "It is running, there is no systemd here, or the unit is not installed", body = Problem),
+        (status = 502, description = "systemd failed", body = Problem),
     )
 )]
 pub(super) async fn start(
@@ -237,8 +296,8 @@ pub(super) async fn start(
         (status = 202, body = Accepted),
         (status = 403, description = "Not an administrator, or polkit refused", body = Problem),
         (status = 404, description = "No such worker", body = Problem),
-        (status = 409, description = "It is not running", body = Problem),
-        (status = 503, description = "No systemd, or the unit is not installed", body = Problem),
+        (status = 409, description = "It is not running, there is no systemd here, or the unit is not installed", body = Problem),
+        (status = 502, description = "systemd failed", body = Problem),
     )
 )]
 pub(super) async fn stop(
@@ -257,7 +316,8 @@ pub(super) async fn stop(
         (status = 202, body = Accepted),
         (status = 403, description = "Not an administrator, or polkit refused", body = Problem),
         (status = 404, description = "No such worker", body = Problem),
-        (status = 503, description = "No systemd, or the unit is not installed", body = Problem),
+        (status = 409, description = "There is no systemd here, or the unit is not installed", body = Problem),
+        (status = 502, description = "systemd failed", body = Problem),
     )
 )]
 pub(super) async fn restart(
@@ -274,11 +334,10 @@ async fn act(
     Path(name): Path<String>,
     verb: Verb,
 ) -> Result<(StatusCode, axum::Json<Accepted>), Error> {
-    // Only the registry's own names reach systemd. Aliases are for the command line.
-    let row = WORKERS.iter().find(|row| row.name == name).ok_or_else(|| {
-        Error::not_found("There is no such worker; GET /api/v1/workers lists them.")
-    })?;
+    // Only the registry's own names reach systemd.
+    let row = find(&name)?;
     let outcome = order(&api, row, verb).await;
+    *api.seen.0.lock().await = None;
     let said = match &outcome {
         Ok(()) => "ok",
         Err(error) => error.code,
@@ -340,8 +399,8 @@ async fn order(api: &Api, row: &Worker, verb: Verb) -> Result<(), Error> {
 
 fn explain(error: systemd::Error, unit: &str, verb: Verb) -> Error {
     match error {
-        systemd::Error::Absent(why) => Error::unavailable("no-systemd", format!("{why}.")),
-        systemd::Error::NoSuchUnit(unit) => Error::unavailable(
+        systemd::Error::Absent(why) => Error::conflict("no-systemd", format!("{why}.")),
+        systemd::Error::NoSuchUnit(unit) => Error::conflict(
             "not-installed",
             format!("{unit} is not installed on this host; run `sudo decnet init`."),
         ),
@@ -384,7 +443,7 @@ pub(super) struct StartedAll {
     responses(
         (status = 200, body = StartedAll),
         (status = 403, description = "Not an administrator", body = Problem),
-        (status = 503, description = "No systemd", body = Problem),
+        (status = 409, description = "There is no systemd here", body = Problem),
     )
 )]
 pub(super) async fn start_all(
@@ -392,6 +451,7 @@ pub(super) async fn start_all(
     Admin(member): Admin,
 ) -> Result<axum::Json<StartedAll>, Error> {
     let outcome = order_all(&api).await;
+    *api.seen.0.lock().await = None;
     let said = outcome.as_ref().map_or_else(|error| error.code, |_| "ok");
     let user = &member.session.user_name;
     api.audit(user, member.address, "worker.start-all", "", said)

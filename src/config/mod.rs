@@ -72,6 +72,12 @@ impl Paths {
         self.run.join("lock").join(format!("{name}.lock"))
     }
 
+    /// The log of worker `name` under its unit.
+    #[must_use]
+    pub fn worker_log(&self, name: &str) -> PathBuf {
+        self.log.join(format!("decnet.{name}.log"))
+    }
+
     /// The first administrator's password, mode 0600, until it is changed.
     #[must_use]
     pub fn admin_password(&self) -> PathBuf {

@@ -11,16 +11,25 @@ use super::TestApi;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An open stream as a client sees it.
-struct Client {
+pub(super) struct Client {
     stream: TcpStream,
-    text: String,
+    pub(super) text: String,
 }
 
 impl Client {
     async fn open(address: SocketAddr, token: &str, query: &str, headers: &str) -> Self {
+        Self::open_at(address, token, &format!("/stream{query}"), headers).await
+    }
+
+    pub(super) async fn open_at(
+        address: SocketAddr,
+        token: &str,
+        path: &str,
+        headers: &str,
+    ) -> Self {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let head = format!(
-            "GET /api/v1/stream{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{headers}\r\n"
+            "GET /api/v1{path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{headers}\r\n"
         );
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut client = Self {
@@ -32,7 +41,7 @@ impl Client {
     }
 
     /// Reads until `mark` was received.
-    async fn until(&mut self, mark: &str) {
+    pub(super) async fn until(&mut self, mark: &str) {
         let mut buffer = vec![0; 65536];
         while !self.text.contains(mark) {
             let read = self.stream.read(&mut buffer);

@@ -8,6 +8,7 @@ use decnet::worker::Pulse;
 use serde_json::json;
 
 use super::TestApi;
+use super::stream::Client;
 
 /// Whether systemd runs here: these tests are about a host where it does not.
 fn booted() -> bool {
@@ -73,7 +74,7 @@ async fn without_systemd_orders_are_refused_with_the_reason_and_recorded() {
         let reply = api.post(&path, &admin, &json!({})).await;
         assert_eq!(
             (reply.status, reply.problem()),
-            (StatusCode::SERVICE_UNAVAILABLE, "no-systemd")
+            (StatusCode::CONFLICT, "no-systemd")
         );
     }
     let all = api
@@ -81,7 +82,7 @@ async fn without_systemd_orders_are_refused_with_the_reason_and_recorded() {
         .await;
     assert_eq!(
         (all.status, all.problem()),
-        (StatusCode::SERVICE_UNAVAILABLE, "no-systemd")
+        (StatusCode::CONFLICT, "no-systemd")
     );
     let audit = api.db.audit_latest(10).await.unwrap();
     assert_eq!(audit.len(), 4);
@@ -105,4 +106,56 @@ async fn only_names_of_the_registry_reach_systemd() {
             "{name}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_log_is_shown_from_its_end_to_administrators_only() {
+    let api = TestApi::new().await;
+    let admin = api.admin().await;
+    let path = "/api/v1/workers/ingester/log?lines=2";
+    let none = api.get(path, &admin).await;
+    assert_eq!(
+        (none.status, none.problem()),
+        (StatusCode::NOT_FOUND, "not-found")
+    );
+    let dir = api.dir.path().join("log");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("decnet.ingester.log"), "one\ntwo\nthree\n").unwrap();
+    assert_eq!(
+        api.get(path, &admin).await.body["lines"],
+        json!(["two", "three"])
+    );
+    let viewer = api.viewer().await;
+    assert_eq!(api.get(path, &viewer).await.status, StatusCode::FORBIDDEN);
+    for bad in ["ingester/log?lines=0", "ingester/log?lines=x", "nobody/log"] {
+        let reply = api.get(&format!("/api/v1/workers/{bad}"), &admin).await;
+        assert!(reply.status.is_client_error(), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_panel_is_told_when_a_worker_comes_and_goes() {
+    let api = TestApi::new().await;
+    let token = api.viewer().await;
+    let (address, _server) = api.serve().await;
+    let mut client = Client::open_at(address, &token, "/workers/stream", "").await;
+    client.until("event: workers\ndata: {").await;
+    client.until("\n\n").await;
+    client.text.clear();
+    let dir = api.dir.path().join("run/pulse");
+    std::fs::create_dir_all(&dir).unwrap();
+    let beat = serde_json::to_vec(&Pulse::default().read("ingester", Stamp::now())).unwrap();
+    std::fs::write(dir.join("ingester.json"), beat).unwrap();
+    client.until("\"name\":\"ingester\",").await;
+    client.until("\"status\":\"ok\"").await;
+    client.until("\n\n").await;
+    client.text.clear();
+    std::fs::remove_file(dir.join("ingester.json")).unwrap();
+    client.until("event: workers").await;
+    client.until("\n\n").await;
+    assert!(
+        !client.text.contains("\"status\":\"ok\""),
+        "{}",
+        client.text
+    );
 }
