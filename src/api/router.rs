@@ -40,9 +40,11 @@ fn v1() -> OpenApiRouter<Api> {
 }
 
 fn parts() -> (Router<Api>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::with_openapi(openapi::Doc::openapi())
+    let (routes, mut document) = OpenApiRouter::with_openapi(openapi::Doc::openapi())
         .nest("/api/v1", v1())
-        .split_for_parts()
+        .split_for_parts();
+    openapi::complete(&mut document);
+    (routes, document)
 }
 
 /// The API's description, as served.
