@@ -40,7 +40,7 @@ DEB_COMPRESSION ?= xz
 RPM_COMPRESSION ?= zstd
 
 .DEFAULT_GOAL := help
-.PHONY: help build run check fmt test test-unit test-clients test-lan test-docker test-system bench stage deb rpm tools-deb tools-rpm
+.PHONY: help build run check fmt test test-unit test-clients test-contract test-browser test-lan test-docker test-system bench stage deb rpm tools-deb tools-rpm
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -66,10 +66,12 @@ check: ## format, lints, documentation, scripts
 	elif $(CARGO) deny fetch db >/dev/null 2>&1; then $(CARGO) deny --locked check; \
 	else echo 'skipped: the advisory database cannot be reached'; $(CARGO) deny --locked check licenses bans sources; fi
 
-test: ## every suite: unit, integration, clients, lan, docker, system
+test: ## every suite: unit, integration, clients, contract, browser, lan, docker, system
 	scripts/install-test-tools.sh
 	$(MAKE) test-unit
 	$(MAKE) test-clients
+	$(MAKE) test-contract
+	$(MAKE) test-browser
 	$(MAKE) test-lan
 	$(MAKE) test-docker
 	$(MAKE) test-system
@@ -80,6 +82,12 @@ test-unit: ## unit and integration tests; no root, no network
 test-clients: ## real client programs and real servers against the decoys
 	DECNET_TEST_FTPD_ROOT=/var/cache/decnet-test/vsftpd \
 	$(CARGO) test --locked --test clients -- --ignored
+
+test-contract: ## the API against its own description
+	$(CARGO) test --locked --test contract -- --ignored --test-threads=1 --nocapture
+
+test-browser: ## the dashboard in a real browser, with real receivers
+	$(CARGO) test --locked --test browser -- --ignored --test-threads=1 --nocapture
 
 test-lan: ## deckies in namespaces, seen from an attacker's; needs root
 	@if [ "$$(id -u)" -ne 0 ]; then echo 'skipped: the LAN suite needs root'; exit 0; fi; \

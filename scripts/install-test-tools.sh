@@ -17,7 +17,13 @@ lintian:lintian rpmlint:rpmlint rpm:rpm rpmbuild:rpm dnf:dnf createrepo_c:create
 shellcheck:shellcheck logrotate:logrotate pkaction:polkitd systemd-analyze:systemd
 nft:nftables ip:iproute2 ping:iputils-ping python3:python3-minimal
 redis-server:redis-server nginx:nginx apache2:apache2 lighttpd:lighttpd proftpd:proftpd-core
-php-fpm8.2:php8.2-fpm busybox:busybox-static dockerd:docker.io"
+php-fpm8.2:php8.2-fpm busybox:busybox-static dockerd:docker.io
+chromium:chromium chromedriver:chromium-driver npm:npm"
+
+# Not packaged by Debian: schemathesis asks the API, axe-core the pages.
+cache=/var/cache/decnet-test
+schemathesis=4.32.5
+axe=4.14.1
 
 missing=
 for tool in $tools; do
@@ -28,12 +34,19 @@ for tool in $tools; do
 		esac
 	fi
 done
-if [ -z "$missing" ] && [ -x "$vsftpd_root/usr/sbin/vsftpd" ]; then
+# A virtual environment needs ensurepip, which Debian packages apart.
+if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+	missing="$missing python3-venv"
+fi
+elsewhere=
+[ -x "$cache/schemathesis-$schemathesis/bin/schemathesis" ] || elsewhere="$elsewhere schemathesis"
+[ -e "$cache/axe-core-$axe/package/axe.min.js" ] || elsewhere="$elsewhere axe-core"
+if [ -z "$missing$elsewhere" ] && [ -x "$vsftpd_root/usr/sbin/vsftpd" ]; then
 	exit 0
 fi
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-	echo "not installed, their tests will be skipped:$missing vsftpd" >&2
+	echo "not installed, their tests will be skipped:$missing$elsewhere vsftpd" >&2
 	echo "install them with: sudo $0" >&2
 	exit 0
 fi
@@ -59,3 +72,17 @@ if [ ! -x "$vsftpd_root/usr/sbin/vsftpd" ]; then
 	mkdir -p "$vsftpd_root"
 	dpkg-deb --extract "$work"/vsftpd_*.deb "$vsftpd_root"
 fi
+
+for tool in $elsewhere; do
+	case $tool in
+	schemathesis)
+		python3 -m venv "$cache/schemathesis-$schemathesis"
+		"$cache/schemathesis-$schemathesis/bin/pip" install -q "schemathesis==$schemathesis"
+		;;
+	axe-core)
+		mkdir -p "$cache/axe-core-$axe"
+		(cd "$cache/axe-core-$axe" && npm pack --silent "axe-core@$axe" >/dev/null &&
+			tar xzf "axe-core-$axe.tgz" package/axe.min.js package/LICENSE)
+		;;
+	esac || echo "$tool could not be installed; its tests will be skipped" >&2
+done

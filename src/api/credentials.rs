@@ -1,13 +1,16 @@
 //! `/credentials`: what attackers tried as passwords, newest first, paged by id.
 
 use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Viewer;
 use super::error::{Error, Problem};
 use super::extract::Query;
-use super::{Api, logs};
+use super::{Api, csv, logs};
+use crate::db::Page;
 use crate::db::credential::{CredentialFilter, CredentialRow};
 
 /// Which credentials; all given conditions must hold.
@@ -93,7 +96,6 @@ pub(super) struct CredentialPage {
     responses(
         (status = 200, body = CredentialPage),
         (status = 400, description = "A parameter is unknown or unusable", body = Problem),
-        (status = 401, body = Problem),
     )
 )]
 pub(super) async fn list(
@@ -114,4 +116,226 @@ pub(super) async fn list(
     let next = rows.last().map(|row| row.id).filter(|_| full);
     let items = rows.into_iter().map(CredentialItem::from).collect();
     Ok(axum::Json(CredentialPage { items, next }))
+}
+
+/// Which page.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ReuseQuery {
+    /// `next` of the page before.
+    #[param(minimum = 1)]
+    before: Option<i64>,
+    /// Rows per page; 50 unless told.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u32>,
+}
+
+/// A secret that was tried in more than one place.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ReuseItem {
+    secret_sha256: String,
+    secret_kind: String,
+    /// Unprintable bytes shown as `?`.
+    secret_printable: String,
+    /// The first twenty names it was tried with.
+    principals: Vec<String>,
+    /// Different ones.
+    attackers: i64,
+    /// Different ones.
+    deckies: i64,
+    /// Different ones.
+    services: i64,
+    attempts: i64,
+    /// RFC 3339.
+    first_seen: String,
+    /// RFC 3339.
+    last_seen: String,
+}
+
+/// One page.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ReusePage {
+    items: Vec<ReuseItem>,
+    /// `before` of the next page; null when this is the last.
+    next: Option<i64>,
+}
+
+/// Secrets that several attackers tried, or that were tried on several deckies or services.
+#[utoipa::path(
+    get, path = "/credential-reuse", tag = "findings", params(ReuseQuery),
+    responses(
+        (status = 200, body = ReusePage),
+        (status = 400, description = "A parameter is unknown or unusable", body = Problem),
+    )
+)]
+pub(super) async fn reuse(
+    State(api): State<Api>,
+    _viewer: Viewer,
+    Query(query): Query<ReuseQuery>,
+) -> Result<axum::Json<ReusePage>, Error> {
+    let page = logs::page(query.before, query.limit)?;
+    if page.limit > 200 {
+        return Err(Error::bad_request("limit takes 1 to 200."));
+    }
+    let rows = api.db.credential_reuse(page).await?;
+    let full = u32::try_from(rows.len()).is_ok_and(|n| n == page.limit);
+    let next = rows.last().map(|row| row.n).filter(|_| full);
+    let mut items = Vec::with_capacity(rows.len());
+    for row in rows {
+        items.push(ReuseItem {
+            principals: api.db.credential_principals(&row.secret_sha256).await?,
+            secret_sha256: row.secret_sha256,
+            secret_kind: row.secret_kind,
+            secret_printable: row.secret_printable,
+            attackers: row.attackers,
+            deckies: row.deckies,
+            services: row.services,
+            attempts: row.attempts,
+            first_seen: row.first_seen.to_string(),
+            last_seen: row.last_seen.to_string(),
+        });
+    }
+    Ok(axum::Json(ReusePage { items, next }))
+}
+
+/// The form of an export.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ExportForm {
+    /// Everything, for a spreadsheet.
+    #[default]
+    Csv,
+    /// Challenge-responses as hashcat reads them.
+    Hashcat,
+    /// The same for john: the user name in front of each line that has none.
+    John,
+}
+
+/// Which form.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ExportQuery {
+    #[param(inline)]
+    format: ExportForm,
+}
+
+/// Credentials in an export at most.
+const EXPORTED: usize = 100_000;
+
+/// Captured credentials as a file, the newest 100,000.
+#[utoipa::path(
+    get, path = "/credentials/export", tag = "findings", params(ExportQuery),
+    responses(
+        (status = 200, content_type = "text/plain", body = String),
+        (status = 400, description = "A parameter is unknown or unusable", body = Problem),
+    )
+)]
+pub(super) async fn export(
+    State(api): State<Api>,
+    _viewer: Viewer,
+    Query(query): Query<ExportQuery>,
+) -> Result<Response, Error> {
+    let (kind, file) = match query.format {
+        ExportForm::Csv => (
+            "text/csv; charset=utf-8",
+            "attachment; filename=\"credentials.csv\"",
+        ),
+        ExportForm::Hashcat => (
+            "text/plain; charset=utf-8",
+            "attachment; filename=\"credentials.hashcat\"",
+        ),
+        ExportForm::John => (
+            "text/plain; charset=utf-8",
+            "attachment; filename=\"credentials.john\"",
+        ),
+    };
+    let mut body = String::new();
+    if matches!(query.format, ExportForm::Csv) {
+        csv::row(
+            &mut body,
+            &[
+                "first_seen",
+                "last_seen",
+                "count",
+                "attacker_ip",
+                "decky",
+                "service",
+                "principal",
+                "secret_kind",
+                "secret_printable",
+                "secret_b64",
+                "crack",
+            ],
+        );
+    }
+    let mut page = Page {
+        before: None,
+        limit: 1000,
+    };
+    let mut written = 0;
+    loop {
+        let rows = api
+            .db
+            .credential_list(&CredentialFilter::default(), page)
+            .await?;
+        for row in &rows {
+            add(&mut body, row, query.format);
+        }
+        written += rows.len();
+        page.before = rows.last().map(|row| row.id);
+        if rows.len() < 1000 || written >= EXPORTED {
+            break;
+        }
+    }
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CONTENT_DISPOSITION, file),
+    ];
+    Ok((headers, body).into_response())
+}
+
+fn add(body: &mut String, row: &CredentialRow, form: ExportForm) {
+    let line = match form {
+        ExportForm::Csv => {
+            let principal = row.principal.as_deref().unwrap_or_default();
+            let (first, last) = (row.first_seen.to_string(), row.last_seen.to_string());
+            let count = row.count.to_string();
+            csv::row(
+                body,
+                &[
+                    &first,
+                    &last,
+                    &count,
+                    &row.attacker_ip,
+                    &row.decky,
+                    &row.service,
+                    principal,
+                    &row.secret_kind,
+                    &row.secret_printable,
+                    &row.secret_b64,
+                    row.crack.as_deref().unwrap_or_default(),
+                ],
+            );
+            return;
+        }
+        ExportForm::Hashcat => row.crack.clone(),
+        // Lines with a name of their own (NetNTLM) begin with it; others get one.
+        ExportForm::John => {
+            row.crack
+                .as_ref()
+                .map(|crack| match (&row.principal, crack.starts_with('$')) {
+                    (Some(name), true) => {
+                        format!("{}:{crack}", name.replace([':', '\n', '\r'], "_"))
+                    }
+                    _ => crack.clone(),
+                })
+        }
+    };
+    // An attacker's line break must not make a second line.
+    if let Some(line) = line.filter(|line| !line.contains(['\n', '\r'])) {
+        body.push_str(&line);
+        body.push('\n');
+    }
 }

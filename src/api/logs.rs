@@ -3,17 +3,12 @@
 //! An event looks here exactly as in `decnet.json`, with the row's `id` in front;
 //! [`LogItem`] describes it and a test holds the two together.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-
 use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
@@ -22,7 +17,7 @@ use super::error::{Error, Problem};
 use super::extract::Query;
 use crate::db::Page;
 use crate::db::log::{LogFilter, LogRow};
-use crate::model::Stamp;
+use crate::model::{self, Stamp};
 use crate::syslog;
 
 /// Longest condition.
@@ -53,25 +48,47 @@ pub(super) struct LogQuery {
     pub(super) since: Option<String>,
     /// Before this moment, RFC 3339.
     pub(super) until: Option<String>,
-    /// Part of a field or of the message, letter case of ASCII ignored.
+    /// What to find: words (looked for at the beginnings of words), `decky:`, `service:`,
+    /// `event:`, `attacker:`, `session:` or any field as `key:value`; all must hold. Quotes
+    /// keep white space.
     #[param(max_length = 512)]
     pub(super) q: Option<String>,
 }
 
 impl LogQuery {
-    /// The conditions, checked.
+    /// The conditions, checked. What the query box says and what a parameter says must
+    /// both hold; where they differ nothing can match, so that is refused.
     pub(super) fn filter(self) -> Result<LogFilter, Error> {
+        let typed = text("q", self.q)?.unwrap_or_default();
+        let typed = model::Query::parse(&typed)
+            .map_err(|bad| Error::unacceptable("bad-query", format!("q: {bad}.")))?;
         Ok(LogFilter {
-            decky: text("decky", self.decky)?,
-            service: text("service", self.service)?,
-            kind: text("kind", self.kind)?,
-            src_ip: address("src", self.src)?,
-            session: text("session", self.session)?,
+            decky: both("decky", text("decky", self.decky)?, typed.decky)?,
+            service: both("service", text("service", self.service)?, typed.service)?,
+            kind: both("kind", text("kind", self.kind)?, typed.kind)?,
+            src_ip: both("src", address("src", self.src)?, typed.src_ip)?,
+            session: both("session", text("session", self.session)?, typed.session)?,
             since: moment("since", self.since)?,
             until: moment("until", self.until)?,
-            text: text("q", self.q)?,
+            kinds: Vec::new(),
+            fields: typed.fields,
+            words: typed.words,
         })
     }
+}
+
+fn both(
+    name: &str,
+    parameter: Option<String>,
+    typed: Option<String>,
+) -> Result<Option<String>, Error> {
+    if parameter.is_some() && typed.is_some() && parameter != typed {
+        return Err(Error::unacceptable(
+            "bad-query",
+            format!("{name} and q ask for different values."),
+        ));
+    }
+    Ok(parameter.or(typed))
 }
 
 /// The page asked for.
@@ -161,56 +178,13 @@ pub(super) fn item(row: &LogRow) -> String {
     format!("{{\"id\":{},{rest}", row.id)
 }
 
-/// Pages as they were sent, by their query. Rows never change, so a page is good while
-/// no newer event is stored: a dashboard open on many desks costs one rendering.
-#[derive(Debug, Default)]
-pub(super) struct Pages(Mutex<HashMap<String, Kept>>);
-
-#[derive(Debug)]
-struct Kept {
-    newest: i64,
-    at: Instant,
-    body: Bytes,
-}
-
-impl Pages {
-    /// Pages kept.
-    const COUNT: usize = 64;
-    /// Larger ones are not kept; with [`Pages::COUNT`] this bounds the memory.
-    const BYTES: usize = 128 * 1024;
-    /// Retention removes rows without any new one; its effect shows after this.
-    const AGE: Duration = Duration::from_secs(1);
-
-    fn get(&self, query: &str, newest: i64) -> Option<Bytes> {
-        let pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = pages.get(query)?;
-        (kept.newest == newest && kept.at.elapsed() < Self::AGE).then(|| kept.body.clone())
-    }
-
-    fn put(&self, query: String, newest: i64, body: &Bytes) {
-        if body.len() > Self::BYTES || query.len() > MAX_TEXT {
-            return;
-        }
-        let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if pages.len() >= Self::COUNT {
-            pages.clear();
-        }
-        let kept = Kept {
-            newest,
-            at: Instant::now(),
-            body: body.clone(),
-        };
-        pages.insert(query, kept);
-    }
-}
-
 /// Captured events, newest first.
 #[utoipa::path(
     get, path = "/logs", tag = "findings", params(LogQuery),
     responses(
         (status = 200, body = LogPage),
         (status = 400, description = "A parameter is unknown or unusable", body = Problem),
-        (status = 401, body = Problem),
+        (status = 422, description = "The query cannot be meant", body = Problem),
     )
 )]
 pub(super) async fn list(
@@ -220,7 +194,7 @@ pub(super) async fn list(
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Error> {
     let page = page(query.before, query.limit)?;
-    let raw = raw.unwrap_or_default();
+    let raw = format!("logs?{}", raw.unwrap_or_default());
     // Taken before the rows are read: what is stored in between makes the page stale,
     // never wrong.
     let newest = api.db.log_latest_id().await?;
@@ -233,8 +207,162 @@ pub(super) async fn list(
     Ok(reply(body))
 }
 
-fn reply(body: Bytes) -> Response {
+/// A finished JSON body.
+pub(super) fn reply(body: Bytes) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// One captured event.
+#[utoipa::path(
+    get, path = "/logs/{id}", tag = "findings",
+    params(("id" = i64, Path, description = "The event's row id", minimum = 1)),
+    responses(
+        (status = 200, body = LogItem),
+        (status = 404, description = "There is no such event, or no more", body = Problem),
+    )
+)]
+pub(super) async fn one(
+    State(api): State<Api>,
+    _viewer: Viewer,
+    Path(id): Path<String>,
+) -> Result<Response, Error> {
+    let id: i64 = id
+        .parse()
+        .map_err(|_| Error::bad_request("id takes a number."))?;
+    let row = api.db.log_get(id).await?;
+    let row = row.ok_or_else(|| Error::not_found("There is no such event, or no more."))?;
+    Ok(reply(item(&row).into()))
+}
+
+/// Which part of time, in which steps.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct HistogramQuery {
+    /// Minutes per bar; chosen so that there are about 60 bars unless told.
+    #[param(minimum = 1, maximum = 525_600)]
+    interval_minutes: Option<u32>,
+    /// Decky name.
+    decky: Option<String>,
+    /// Service slug.
+    service: Option<String>,
+    /// Event kind.
+    kind: Option<String>,
+    /// Attacker's address.
+    src: Option<String>,
+    /// Connection id.
+    session: Option<String>,
+    /// Not before this moment, RFC 3339; 24 hours before `until` unless told.
+    since: Option<String>,
+    /// Before this moment, RFC 3339; now unless told.
+    until: Option<String>,
+    /// As for `/logs`.
+    #[param(max_length = 512)]
+    q: Option<String>,
+}
+
+/// Events in one part of the time.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Bar {
+    /// RFC 3339; its beginning.
+    time: String,
+    count: i64,
+}
+
+/// Events over time, without gaps, oldest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Histogram {
+    items: Vec<Bar>,
+    interval_seconds: i64,
+}
+
+/// Bars of a histogram at most.
+const BARS: i64 = 1000;
+const MINUTE: i64 = 60_000_000;
+
+/// Events over time. Conditions beyond decky, service and time look at the newest 200,000
+/// matches.
+#[utoipa::path(
+    get, path = "/logs/histogram", tag = "findings", params(HistogramQuery),
+    responses(
+        (status = 200, body = Histogram),
+        (status = 400, description = "A parameter is unknown or unusable", body = Problem),
+        (status = 422, description = "The query cannot be meant", body = Problem),
+    )
+)]
+pub(super) async fn histogram(
+    State(api): State<Api>,
+    _viewer: Viewer,
+    Query(query): Query<HistogramQuery>,
+) -> Result<axum::Json<Histogram>, Error> {
+    let interval = query.interval_minutes;
+    if interval.is_some_and(|minutes| !(1..=525_600).contains(&minutes)) {
+        return Err(Error::bad_request("interval_minutes takes 1 to 525600."));
+    }
+    let filter = LogQuery {
+        decky: query.decky,
+        service: query.service,
+        kind: query.kind,
+        src: query.src,
+        session: query.session,
+        since: query.since,
+        until: query.until,
+        q: query.q,
+        ..LogQuery::default()
+    }
+    .filter()?;
+    Ok(axum::Json(
+        bars(&api, &filter, interval.map(i64::from), Stamp::now()).await?,
+    ))
+}
+
+/// A histogram of what matches; of the last day unless the filter says otherwise.
+pub(super) async fn bars(
+    api: &Api,
+    filter: &LogFilter,
+    interval: Option<i64>,
+    now: Stamp,
+) -> Result<Histogram, Error> {
+    let until = filter.until.unwrap_or(now);
+    let day_before = Stamp(until.0.saturating_sub(24 * 60 * MINUTE));
+    let since = filter.since.unwrap_or(day_before).min(until);
+    let minutes = until.0.saturating_sub(since.0) / MINUTE + 1;
+    let width = interval.unwrap_or_else(|| nice(minutes / 60)).max(1);
+    if minutes / width > BARS {
+        return Err(Error::unacceptable(
+            "too-fine",
+            format!("That is more than {BARS} bars; choose a longer interval or less time."),
+        ));
+    }
+    let found = api.db.log_histogram(filter, since, until, width).await?;
+    let step = width * MINUTE;
+    let mut found = found.into_iter().peekable();
+    let mut items = Vec::new();
+    let mut start = since.0.div_euclid(step) * step;
+    while start <= until.0 {
+        let mut count = 0;
+        while let Some(bucket) = found.next_if(|b| b.start.0 <= start) {
+            count += bucket.count;
+        }
+        items.push(Bar {
+            time: Stamp(start).to_string(),
+            count,
+        });
+        start = start.saturating_add(step);
+    }
+    Ok(Histogram {
+        items,
+        interval_seconds: width * 60,
+    })
+}
+
+/// The next width that people read easily.
+fn nice(minutes: i64) -> i64 {
+    const WIDTHS: [i64; 14] = [
+        1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 10_080, 43_200,
+    ];
+    let fits = WIDTHS.iter().find(|width| **width >= minutes);
+    fits.copied().unwrap_or(525_600)
 }
 
 /// `{"items":[…],"next":…}`; a page that is not full is the last.

@@ -10,22 +10,29 @@
 //! stands in the handlers' signatures ([`auth`]).
 
 mod account;
+mod artifacts;
+mod attack_sessions;
+mod attackers;
 mod auth;
 mod credentials;
+mod csv;
 mod edge;
 mod error;
 mod extract;
 mod health;
 mod logs;
 mod openapi;
+mod pages;
 mod panel;
 pub(crate) mod password;
 mod router;
 mod serve;
 mod session;
+mod stats;
 mod stream;
 mod tail;
 mod throttle;
+mod transcript;
 mod units;
 mod workers;
 
@@ -70,7 +77,8 @@ pub struct State {
     seen: workers::Seen,
     tail: tail::Tail,
     seats: stream::Seats,
-    pages: logs::Pages,
+    pages: pages::Pages,
+    counted: stats::Counted,
 }
 
 impl Deref for Api {
@@ -106,7 +114,8 @@ impl Api {
             seen: workers::Seen::default(),
             tail: tail::Tail::default(),
             seats: stream::Seats::default(),
-            pages: logs::Pages::default(),
+            pages: pages::Pages::default(),
+            counted: stats::Counted::default(),
         }))
     }
 

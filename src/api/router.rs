@@ -11,7 +11,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::Error;
-use super::{Api, credentials, edge, health, logs, openapi, panel, session, stream, workers};
+use super::{
+    Api, artifacts, attack_sessions, attackers, credentials, edge, health, logs, openapi, panel,
+    session, stats, stream, workers,
+};
 
 /// Largest request body; nothing we take is near it.
 const BODY_BYTES: usize = 64 * 1024;
@@ -34,9 +37,26 @@ fn v1() -> OpenApiRouter<Api> {
         .routes(routes!(panel::watch))
         .routes(routes!(panel::log))
         // findings
+        .routes(routes!(stats::stats))
+        .routes(routes!(stats::overview))
         .routes(routes!(logs::list))
-        .routes(routes!(credentials::list))
+        .routes(routes!(logs::histogram))
+        .routes(routes!(logs::one))
         .routes(routes!(stream::stream))
+        .routes(routes!(attackers::list))
+        .routes(routes!(attackers::one))
+        .routes(routes!(attackers::commands))
+        .routes(routes!(attackers::histogram))
+        .routes(routes!(attack_sessions::list))
+        .routes(routes!(attack_sessions::one))
+        .routes(routes!(attack_sessions::transcript))
+        .routes(routes!(attack_sessions::cast))
+        .routes(routes!(credentials::list))
+        .routes(routes!(credentials::export))
+        .routes(routes!(credentials::reuse))
+        .routes(routes!(artifacts::list))
+        .routes(routes!(artifacts::one))
+        .routes(routes!(artifacts::download))
 }
 
 fn parts() -> (Router<Api>, utoipa::openapi::OpenApi) {

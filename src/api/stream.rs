@@ -53,7 +53,7 @@ pub(super) struct StreamQuery {
     since: Option<String>,
     /// Before this moment, RFC 3339.
     until: Option<String>,
-    /// Part of a field or of the message, letter case of ASCII ignored.
+    /// As for `/logs`.
     #[param(max_length = 512)]
     q: Option<String>,
 }

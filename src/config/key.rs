@@ -172,6 +172,12 @@ pub const KEYS: &[Key] = &[
         "Longest time an event waits for its batch, in milliseconds.",
     ),
     key(
+        "DECNET_RETENTION_LOGS_DAYS",
+        Some(("ingester", "retention_logs_days")),
+        "90",
+        "Days events and sessions are kept in the database; 0 keeps them for ever.",
+    ),
+    key(
         "DECNET_COLLECTOR_MAX_EVENTS_PER_SEC",
         Some(("collector", "max_events_per_sec")),
         "20000",

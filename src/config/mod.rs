@@ -150,6 +150,8 @@ pub struct Config {
     pub batch_size: usize,
     /// Ingester: longest wait for a batch to fill.
     pub batch_max_wait: Duration,
+    /// Days events are kept; 0 keeps them for ever.
+    pub retention_logs_days: u32,
     /// Collector: events per second taken from one decky for long; 0 is no limit.
     pub collector_max_events: u64,
     /// Reconciler: period of unprompted passes.
@@ -248,6 +250,7 @@ impl Config {
         };
         let batch_size = read.bounded("DECNET_BATCH_SIZE", 1, 100_000, 3000);
         let batch_wait = read.bounded("DECNET_BATCH_MAX_WAIT_MS", 1, 60_000, 250);
+        let retention_logs = read.bounded("DECNET_RETENTION_LOGS_DAYS", 0, 36_500, 90);
         let reconcile = read.bounded("DECNET_RECONCILE_INTERVAL_SEC", 1, 86_400, 30);
         let local_subnet: IpNet = read.parsed(
             "DECNET_LOCAL_SUBNET",
@@ -295,6 +298,7 @@ impl Config {
             api,
             batch_size: usize::try_from(batch_size).unwrap_or(3000),
             batch_max_wait: Duration::from_millis(batch_wait),
+            retention_logs_days: u32::try_from(retention_logs).unwrap_or(90),
             collector_max_events,
             reconcile_interval: Duration::from_secs(reconcile),
             local_subnet,

@@ -29,7 +29,7 @@ impl Db {
         let row =
             sqlx::query("select dev, ino, read_bytes, mark from checkpoints where source = $1")
                 .bind(source)
-                .fetch_optional(self.sqlite())
+                .fetch_optional(&self.pool)
                 .await
                 .map_err(attempt("reading a checkpoint"))?;
         row.map(|row| {

@@ -118,13 +118,89 @@ impl Db {
             .bind(&filter.decky)
             .bind(page.before_id())
             .bind(page.rows())
-            .fetch_all(self.sqlite())
+            .fetch_all(&self.pool)
             .await
             .map_err(attempt("listing credentials"))?;
         rows.iter()
             .map(from_row)
             .collect::<std::result::Result<_, _>>()
             .map_err(attempt("reading a credential row"))
+    }
+}
+
+/// A secret that was tried in more than one place.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct ReuseRow {
+    /// Lower-case hex SHA-256 of the exact bytes.
+    pub secret_sha256: String,
+    /// What it is.
+    pub secret_kind: String,
+    /// With unprintable bytes shown as `?`.
+    pub secret_printable: String,
+    /// Different attackers.
+    pub attackers: i64,
+    /// Different deckies.
+    pub deckies: i64,
+    /// Different services.
+    pub services: i64,
+    /// How often in all.
+    pub attempts: i64,
+    /// First time.
+    pub first_seen: Stamp,
+    /// Last time.
+    pub last_seen: Stamp,
+    /// Newest row; the paging key.
+    pub n: i64,
+}
+
+impl Db {
+    /// How many distinct credentials there are.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn credential_count(&self) -> Result<i64> {
+        // Rows are never deleted one by one, so the last id is the number of rows.
+        sqlx::query_scalar("select coalesce(max(id), 0) from credentials")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(attempt("counting credentials"))
+    }
+
+    /// Secrets that were tried by more than one attacker, on more than one decky or on more
+    /// than one service; those last seen anew first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn credential_reuse(&self, page: Page) -> Result<Vec<ReuseRow>> {
+        sqlx::query_as(
+            "select secret_sha256, secret_kind, min(secret_printable) as secret_printable,
+                 count(distinct attacker_ip) as attackers, count(distinct decky) as deckies,
+                 count(distinct service) as services, sum(count) as attempts,
+                 min(first_seen) as first_seen, max(last_seen) as last_seen, max(id) as n
+             from credentials group by secret_sha256, secret_kind
+             having (attackers > 1 or deckies > 1 or services > 1) and n < $1
+             order by n desc limit $2",
+        )
+        .bind(page.before_id())
+        .bind(page.rows())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempt("looking for secrets tried again"))
+    }
+
+    /// Names that a secret was tried with, at most twenty.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn credential_principals(&self, secret_sha256: &str) -> Result<Vec<String>> {
+        sqlx::query_scalar(
+            "select distinct principal from credentials
+             where secret_sha256 = $1 and principal <> '' order by 1 limit 20",
+        )
+        .bind(secret_sha256)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempt("reading whom a secret was tried for"))
     }
 }
 

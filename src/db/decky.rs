@@ -108,7 +108,7 @@ impl Db {
                  listeners, mutated_at, updated_at
              from deckies order by name",
         )
-        .fetch_all(self.sqlite())
+        .fetch_all(&self.pool)
         .await
         .map_err(attempt("listing deckies"))?;
         rows.iter()
@@ -135,7 +135,7 @@ impl Db {
             .bind(Json(wish))
             .bind(Json(persona))
             .bind(now.0)
-            .execute(self.sqlite())
+            .execute(&self.pool)
             .await
             .map_err(attempt("adding a decky"))?;
         if done.rows_affected() == 0 {
@@ -152,7 +152,7 @@ impl Db {
     /// changed then.
     pub async fn decky_apply(&self, writes: &[DeckyWrite], now: Stamp) -> Result<()> {
         let mut transaction = self
-            .sqlite()
+            .pool
             .begin_with("begin immediate")
             .await
             .map_err(attempt("beginning a deploy"))?;
@@ -263,7 +263,7 @@ impl Db {
         .bind(Json(wish))
         .bind(now.0)
         .bind(persona.map(Json))
-        .execute(self.sqlite())
+        .execute(&self.pool)
         .await
         .map_err(attempt("changing a decky"))?;
         if done.rows_affected() == 0 {
@@ -283,7 +283,7 @@ impl Db {
         )
         .bind(name)
         .bind(now.0)
-        .execute(self.sqlite())
+        .execute(&self.pool)
         .await
         .map_err(attempt("removing deckies"))?;
         Ok(done.rows_affected())
@@ -299,7 +299,7 @@ impl Db {
             sqlx::query("delete from deckies where name = $1 and version = $2 and removed = 1")
                 .bind(name)
                 .bind(version)
-                .execute(self.sqlite())
+                .execute(&self.pool)
                 .await
                 .map_err(attempt("deleting a decky row"))?;
         Ok(done.rows_affected() > 0)
@@ -329,7 +329,7 @@ impl Db {
         .bind(Json(listeners))
         .bind(last_error)
         .bind(now.0)
-        .execute(self.sqlite())
+        .execute(&self.pool)
         .await
         .map_err(attempt("writing a decky's state"))?;
         Ok(done.rows_affected() > 0)
@@ -341,7 +341,7 @@ impl Db {
     /// When the database cannot be read.
     pub async fn installation_secret_present(&self) -> Result<Option<Vec<u8>>> {
         sqlx::query_scalar("select secret from installation where id = 1")
-            .fetch_optional(self.sqlite())
+            .fetch_optional(&self.pool)
             .await
             .map_err(attempt("reading the installation secret"))
     }
@@ -354,11 +354,11 @@ impl Db {
         sqlx::query("insert into installation (id, secret, created_at) values (1, $1, $2) on conflict do nothing")
             .bind(fresh.as_slice())
             .bind(now.0)
-            .execute(self.sqlite())
+            .execute(&self.pool)
             .await
             .map_err(attempt("writing the installation secret"))?;
         sqlx::query_scalar("select secret from installation where id = 1")
-            .fetch_one(self.sqlite())
+            .fetch_one(&self.pool)
             .await
             .map_err(attempt("reading the installation secret"))
     }

@@ -5,11 +5,17 @@
 //! Migrations lie in `migrations/<engine>/NNNN_noun.sql`, are embedded, and run under
 //! a file lock, so workers may start side by side.
 
+pub mod artifact;
+pub mod attack_session;
+pub mod attacker;
 pub mod checkpoint;
+mod counter;
 pub mod credential;
 pub mod decky;
 pub mod log;
 pub mod mutation;
+pub mod rollup;
+pub mod tally;
 pub mod token;
 pub mod user;
 
@@ -18,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
+use sqlx::{AssertSqlSafe, SqlitePool};
 
 use crate::net::{file, lock};
 
@@ -115,57 +121,8 @@ const BULK_CACHE_KIB: u32 = 16 * 1024;
 /// An open database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Db {
-    engine: Engine,
+    pub(crate) pool: SqlitePool,
 }
-
-/// Whose connections they are.
-#[derive(Clone, Debug)]
-enum Engine {
-    Sqlite(SqlitePool),
-    Postgres(PgPool),
-}
-
-/// Evaluates one expression on whichever engine is open; `$pool` is its pool there. The
-/// SQL is the same for both (`$1` placeholders, the dialect they share), rows are read
-/// with `derive(sqlx::FromRow)`:
-/// `on!(self, pool => sqlx::query_as::<_, Row>(SQL).bind(x).fetch_all(pool).await)`.
-macro_rules! on {
-    ($db:expr, $pool:ident => $body:expr) => {
-        match &$db.engine {
-            $crate::db::Engine::Sqlite($pool) => $body,
-            $crate::db::Engine::Postgres($pool) => $body,
-        }
-    };
-}
-
-/// Runs several statements in one write transaction on whichever engine is open; `$tx`
-/// is the transaction, the body an expression of `Result<T>` that may use `?`. An error
-/// rolls everything back. `$what` says what was attempted.
-macro_rules! in_tx {
-    ($db:expr, $what:expr, $tx:ident => $body:expr) => {
-        match &$db.engine {
-            $crate::db::Engine::Sqlite(pool) => {
-                // A deferred transaction that writes later may find itself locked out.
-                let begun = pool.begin_with("begin immediate").await;
-                let mut $tx = begun.map_err($crate::db::attempt($what))?;
-                let done: $crate::db::Result<_> = async { $body }.await;
-                let done = done?;
-                $tx.commit().await.map_err($crate::db::attempt($what))?;
-                Ok(done)
-            }
-            $crate::db::Engine::Postgres(pool) => {
-                let begun = pool.begin().await;
-                let mut $tx = begun.map_err($crate::db::attempt($what))?;
-                let done: $crate::db::Result<_> = async { $body }.await;
-                let done = done?;
-                $tx.commit().await.map_err($crate::db::attempt($what))?;
-                Ok(done)
-            }
-        }
-    };
-}
-
-pub(crate) use {in_tx, on};
 
 impl Db {
     /// Opens (creating if needed) and migrates the database at `path`.
@@ -237,9 +194,7 @@ impl Db {
                 path: path.to_owned(),
                 source,
             })?;
-        Ok(Self {
-            engine: Engine::Sqlite(pool),
-        })
+        Ok(Self { pool })
     }
 
     /// Opens an existing database to look at it: creates, migrates and locks nothing, so
@@ -264,9 +219,7 @@ impl Db {
             path: path.to_owned(),
             source,
         })?;
-        Ok(Self {
-            engine: Engine::Sqlite(pool),
-        })
+        Ok(Self { pool })
     }
 
     /// Connects and reads something: only then is it known whether reading works.
@@ -281,16 +234,8 @@ impl Db {
         Ok(pool)
     }
 
-    /// The SQLite pool, for statements not yet written for both engines.
-    fn sqlite(&self) -> &SqlitePool {
-        match &self.engine {
-            Engine::Sqlite(pool) => pool,
-            Engine::Postgres(_) => unreachable!("nothing opens PostgreSQL yet"),
-        }
-    }
-
     /// Closes every connection, so that the WAL is checkpointed.
     pub async fn close(&self) {
-        on!(self, pool => pool.close().await);
+        self.pool.close().await;
     }
 }

@@ -120,7 +120,7 @@ impl Db {
     ) -> Result<i64> {
         let what = attempt("asking for a mutation");
         let mut tx = self
-            .sqlite()
+            .pool
             .begin_with("begin immediate")
             .await
             .map_err(what)?;
@@ -161,7 +161,7 @@ impl Db {
                  old_persona, version, begun_at
              from mutations where status in ('requested', 'applying') order by id",
         )
-        .fetch_all(self.sqlite())
+        .fetch_all(&self.pool)
         .await
         .map_err(attempt("listing open mutations"))?;
         rows.iter()
@@ -178,7 +178,7 @@ impl Db {
     pub async fn mutation_begin(&self, id: i64, what: &Attempt<'_>, now: Stamp) -> Result<()> {
         let begin = attempt("beginning a mutation");
         let mut tx = self
-            .sqlite()
+            .pool
             .begin_with("begin immediate")
             .await
             .map_err(begin)?;
@@ -225,7 +225,7 @@ impl Db {
         sqlx::query("update mutations set status = 'applied', settled_at = $2 where id = $1")
             .bind(id)
             .bind(now.0)
-            .execute(self.sqlite())
+            .execute(&self.pool)
             .await
             .map_err(attempt("settling a mutation"))?;
         Ok(())
@@ -244,7 +244,7 @@ impl Db {
     ) -> Result<bool> {
         let begin = attempt("settling a mutation");
         let mut tx = self
-            .sqlite()
+            .pool
             .begin_with("begin immediate")
             .await
             .map_err(begin)?;
@@ -290,7 +290,7 @@ impl Db {
         )
         .bind(decky)
         .bind(i64::from(limit))
-        .fetch_all(self.sqlite())
+        .fetch_all(&self.pool)
         .await
         .map_err(attempt("listing mutations"))?;
         rows.iter()
@@ -318,7 +318,7 @@ impl Db {
         )
         .bind(since.0)
         .bind(decky)
-        .fetch_optional(self.sqlite())
+        .fetch_optional(&self.pool)
         .await
         .map_err(attempt("looking for visitors"))?;
         Ok(found.is_some())

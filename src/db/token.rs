@@ -43,7 +43,7 @@ impl Db {
     ) -> Result<()> {
         let what = "opening a session";
         let mut tx = self
-            .sqlite()
+            .pool
             .begin_with("begin immediate")
             .await
             .map_err(attempt(what))?;
@@ -91,7 +91,7 @@ impl Db {
              from sessions s join users u on u.id = s.user_id where s.token_sha256 = $1",
         )
         .bind(token_sha256.as_slice())
-        .fetch_optional(self.sqlite())
+        .fetch_optional(&self.pool)
         .await
         .map_err(attempt("reading a session"))?;
         let Some(row) = row else { return Ok(None) };
@@ -119,7 +119,7 @@ impl Db {
         sqlx::query("update sessions set used_at = $2 where token_sha256 = $1")
             .bind(token_sha256.as_slice())
             .bind(now.0)
-            .execute(self.sqlite())
+            .execute(&self.pool)
             .await
             .map_err(attempt("noting a session's use"))?;
         Ok(())
@@ -132,7 +132,7 @@ impl Db {
     pub async fn session_end(&self, token_sha256: &[u8; 32]) -> Result<()> {
         sqlx::query("delete from sessions where token_sha256 = $1")
             .bind(token_sha256.as_slice())
-            .execute(self.sqlite())
+            .execute(&self.pool)
             .await
             .map_err(attempt("ending a session"))?;
         Ok(())

@@ -108,7 +108,7 @@ impl Db {
     /// When the database cannot be read.
     pub async fn user_any(&self) -> Result<bool> {
         sqlx::query_scalar("select exists (select 1 from users)")
-            .fetch_one(self.sqlite())
+            .fetch_one(&self.pool)
             .await
             .map_err(attempt("looking for accounts"))
     }
@@ -135,7 +135,7 @@ impl Db {
         .bind(role.as_str())
         .bind(must_change_password)
         .bind(now.0)
-        .execute(self.sqlite())
+        .execute(&self.pool)
         .await
         .map_err(attempt("adding an account"))?;
         if done.rows_affected() == 0 {
@@ -154,7 +154,7 @@ impl Db {
              from users where name = $1",
         )
         .bind(name)
-        .fetch_optional(self.sqlite())
+        .fetch_optional(&self.pool)
         .await
         .map_err(attempt("reading an account"))?;
         row.as_ref()
@@ -172,7 +172,7 @@ impl Db {
             "select id, name, password_hash, role, must_change_password, created_at
              from users order by name limit 1000",
         )
-        .fetch_all(self.sqlite())
+        .fetch_all(&self.pool)
         .await
         .map_err(attempt("listing accounts"))?;
         rows.iter()
@@ -196,7 +196,7 @@ impl Db {
     ) -> Result<bool> {
         let what = "changing a password";
         let mut tx = self
-            .sqlite()
+            .pool
             .begin_with("begin immediate")
             .await
             .map_err(attempt(what))?;
@@ -238,14 +238,14 @@ impl Db {
         .bind(&row.action)
         .bind(&row.target)
         .bind(&row.outcome)
-        .fetch_one(self.sqlite())
+        .fetch_one(&self.pool)
         .await
         .map_err(attempt("writing the audit record"))?;
         // Somebody guessing passwords writes here too, so the table has an end.
         if id % 1000 == 0 {
             sqlx::query("delete from audit where id <= (select max(id) from audit) - $1")
                 .bind(AUDIT_ROWS)
-                .execute(self.sqlite())
+                .execute(&self.pool)
                 .await
                 .map_err(attempt("trimming the audit record"))?;
         }
@@ -262,7 +262,7 @@ impl Db {
              from audit order by id desc limit $1",
         )
         .bind(i64::from(limit))
-        .fetch_all(self.sqlite())
+        .fetch_all(&self.pool)
         .await
         .map_err(attempt("reading the audit record"))?;
         let read = |row: &SqliteRow| {

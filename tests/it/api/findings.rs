@@ -1,4 +1,4 @@
-//! `/logs` and `/credentials`.
+//! `/logs`, `/credentials`, `/attackers`, `/sessions`, `/stats`.
 
 use axum::http::StatusCode;
 
@@ -31,7 +31,10 @@ async fn an_item_tells_everything_and_each_filter_selects() {
     let api = TestApi::new().await;
     let token = api.viewer().await;
     api.store(0..30).await;
-    let page = api.get("/api/v1/logs?q=set+k7+%3Cv", &token).await.body;
+    let page = api
+        .get("/api/v1/logs?q=cmd:%22SET+k7+%3Cv%3E%22", &token)
+        .await
+        .body;
     let item = &page["items"][0];
     assert_eq!(page["items"].as_array().unwrap().len(), 1);
     assert_eq!(item["eid"], "e7");
@@ -60,6 +63,13 @@ async fn an_item_tells_everything_and_each_filter_selects() {
     assert_eq!(count("since=2023-11-14T22:13:40Z").await, 10);
     assert_eq!(count("until=2023-11-14T22:13:40%2B00:00").await, 20);
     assert_eq!(count("decky=").await, 30, "an empty condition is none");
+    assert_eq!(count("q=service:ftp+decky:decky-0").await, 5);
+    assert_eq!(count("q=k7+event:command").await, 1);
+    assert_eq!(count("service=ftp&q=root").await, 15);
+    for bad in ["q=%22open", "q=attacker:me", "service=ftp&q=service:redis"] {
+        let reply = api.get(&format!("/api/v1/logs?{bad}"), &token).await;
+        assert_eq!(reply.problem(), "bad-query", "{bad}");
+    }
 }
 
 #[tokio::test]
@@ -109,4 +119,154 @@ async fn credentials_are_listed_and_found_by_secret() {
         items[0]["secret_printable"]
     );
     assert_eq!(same["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_attacker_is_found_by_address_and_by_id_with_all_it_did() {
+    let api = TestApi::new().await;
+    let token = api.viewer().await;
+    api.store(0..30).await;
+    let page = api.get("/api/v1/attackers", &token).await.body;
+    let item = &page["items"][0];
+    assert_eq!(page["items"].as_array().unwrap().len(), 1);
+    assert_eq!(item["ip"], "198.51.100.7");
+    assert_eq!(item["event_count"], 30);
+    assert_eq!(item["session_count"], 30);
+    assert_eq!(item["activity"], "inactive");
+    assert_eq!(item["services"].as_array().unwrap().len(), 2);
+    let id = item["id"].as_str().unwrap();
+    for path in [id, "198.51.100.7", "::ffff:198.51.100.7"] {
+        let one = api.get(&format!("/api/v1/attackers/{path}"), &token).await;
+        if path.starts_with("::") {
+            assert_eq!(one.status, StatusCode::NOT_FOUND, "another address");
+            continue;
+        }
+        assert_eq!(one.body["decky_activity"][0]["decky"], "decky-0");
+        assert_eq!(one.body["service_activity"].as_array().unwrap().len(), 2);
+    }
+    let commands = format!("/api/v1/attackers/{id}/commands?limit=10");
+    let commands = api.get(&commands, &token).await.body;
+    assert_eq!(commands["items"].as_array().unwrap().len(), 10);
+    assert!(commands["next"].is_i64());
+    let over_time = api
+        .get(&format!("/api/v1/attackers/{id}/histogram"), &token)
+        .await
+        .body;
+    let bars = over_time["items"].as_array().unwrap().iter();
+    assert_eq!(bars.map(|b| b["count"].as_i64().unwrap()).sum::<i64>(), 30);
+    for filter in [
+        "search=198.51",
+        "service=ftp",
+        "decky=decky-1",
+        "country=%3F%3F",
+        "activity=inactive",
+        "sort=active",
+    ] {
+        let page = api
+            .get(&format!("/api/v1/attackers?{filter}"), &token)
+            .await
+            .body;
+        assert_eq!(page["items"].as_array().unwrap().len(), 1, "{filter}");
+    }
+    for filter in [
+        "search=198.52",
+        "service=ssh",
+        "country=DE",
+        "activity=active",
+    ] {
+        let page = api
+            .get(&format!("/api/v1/attackers?{filter}"), &token)
+            .await
+            .body;
+        assert_eq!(page["items"].as_array().unwrap().len(), 0, "{filter}");
+    }
+    for bad in ["before=x", "sort=name", "activity=gone", "offset=1"] {
+        let reply = api.get(&format!("/api/v1/attackers?{bad}"), &token).await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn attackers_are_paged_in_every_order_each_once() {
+    let api = TestApi::new().await;
+    let token = api.viewer().await;
+    api.store_from(0..57, |n| format!("203.0.113.{}", n % 19))
+        .await;
+    for sort in ["recent", "active", "first"] {
+        let mut seen = std::collections::BTreeSet::new();
+        let mut path = format!("/api/v1/attackers?limit=5&sort={sort}");
+        loop {
+            let page = api.get(&path, &token).await.body;
+            for item in page["items"].as_array().unwrap() {
+                assert!(
+                    seen.insert(item["ip"].as_str().unwrap().to_owned()),
+                    "{sort}"
+                );
+            }
+            let Some(next) = page["next"].as_str() else {
+                break;
+            };
+            path = format!("/api/v1/attackers?limit=5&sort={sort}&before={next}");
+        }
+        assert_eq!(seen.len(), 19, "{sort}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_has_a_transcript_that_any_player_plays() {
+    let api = TestApi::new().await;
+    let token = api.viewer().await;
+    api.store(0..4).await;
+    let page = api.get("/api/v1/sessions?service=redis", &token).await.body;
+    assert_eq!(page["items"].as_array().unwrap().len(), 2);
+    let one = api.get("/api/v1/sessions/s3", &token).await.body;
+    assert_eq!(one["commands"], 1);
+    let said = api.get("/api/v1/sessions/s3/transcript", &token).await.body;
+    assert_eq!(said["header"]["version"], 2);
+    assert_eq!(said["events"][0][1], "i");
+    let cast = api.get("/api/v1/sessions/s3/transcript.cast", &token).await;
+    assert_eq!(cast.status, StatusCode::OK);
+    let none = api.get("/api/v1/sessions/nope", &token).await;
+    assert_eq!(none.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn the_first_page_counts_what_is_stored() {
+    let api = TestApi::new().await;
+    let token = api.viewer().await;
+    api.store(0..30).await;
+    let page = api.get("/api/v1/stats/overview", &token).await.body;
+    assert_eq!(page["stats"]["total_logs"], 30);
+    assert_eq!(page["stats"]["unique_attackers"], 1);
+    assert_eq!(page["stats"]["credentials"], 15);
+    assert_eq!(page["stats"]["sessions"], 30);
+    assert_eq!(page["per_minute"]["items"].as_array().unwrap().len(), 60);
+    assert_eq!(page["countries"][0]["country"], "??");
+    assert_eq!(page["top_attackers"][0]["ip"], "198.51.100.7");
+    let over_time = "/api/v1/logs/histogram?since=2023-11-14T22:13:00Z&until=2023-11-14T22:14:00Z&interval_minutes=1";
+    let over_time = api.get(over_time, &token).await.body;
+    assert_eq!(over_time["items"][0]["count"], 30, "{over_time}");
+    let fine = "/api/v1/logs/histogram?since=2020-11-14T22:13:00Z&interval_minutes=1";
+    assert_eq!(api.get(fine, &token).await.problem(), "too-fine");
+}
+
+#[tokio::test]
+async fn exports_hold_every_credential_and_no_formula() {
+    let api = TestApi::new().await;
+    let token = api.viewer().await;
+    api.store(0..10).await;
+    for form in ["csv", "hashcat", "john"] {
+        let reply = api
+            .get(&format!("/api/v1/credentials/export?format={form}"), &token)
+            .await;
+        assert_eq!(reply.status, StatusCode::OK);
+        let kept = reply.headers["content-disposition"].to_str().unwrap();
+        assert!(kept.starts_with("attachment"), "{kept}");
+    }
+    let reuse = api.get("/api/v1/credential-reuse", &token).await.body;
+    assert!(reuse["items"].as_array().unwrap().is_empty(), "{reuse}");
+    api.store_from(0..1, |_| "203.0.113.9".to_owned()).await;
+    let reuse = api.get("/api/v1/credential-reuse", &token).await.body;
+    assert_eq!(reuse["items"][0]["attackers"], 2);
+    assert_eq!(reuse["items"][0]["principals"][0], "root");
 }

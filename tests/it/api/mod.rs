@@ -155,7 +155,26 @@ impl TestApi {
 
     /// Stores events numbered `range`; even ones are logins on ftp, odd ones redis commands.
     async fn store(&self, range: std::ops::Range<u32>) {
-        let events: Vec<Event> = range.map(event).collect();
+        self.store_all(range.map(event).collect()).await;
+    }
+
+    /// Likewise, from the addresses that `source` says, as events of their own.
+    async fn store_from(&self, range: std::ops::Range<u32>, source: impl Fn(u32) -> String) {
+        let from = |n| {
+            let mut event = event(n);
+            let ip = source(n);
+            event.eid = format!("{}-{ip}", event.eid);
+            event.flow = event.flow.map(|flow| Flow {
+                src: SocketAddr::new(ip.parse().unwrap(), 4000),
+                session: format!("{}-{ip}", flow.session),
+                ..flow
+            });
+            event
+        };
+        self.store_all(range.map(from).collect()).await;
+    }
+
+    async fn store_all(&self, events: Vec<Event>) {
         for chunk in events.chunks(1000) {
             let at = Checkpoint {
                 dev: 1,

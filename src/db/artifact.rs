@@ -1,0 +1,138 @@
+//! Files that attackers left, as far as events tell of them; the bytes are in the store
+//! ([`crate::net::store`]). Written by [`crate::db::tally`].
+
+use sqlx::{QueryBuilder, Sqlite};
+
+use crate::db::{Db, Page, Result, attempt};
+use crate::model::Stamp;
+
+/// A file.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct ArtifactRow {
+    /// Paging key, in the order they first came.
+    pub n: i64,
+    /// Lower-case hex.
+    pub sha256: String,
+    /// Bytes.
+    pub size_bytes: i64,
+    /// What the attacker called it the first time; may be empty.
+    pub name: String,
+    /// First time left.
+    pub first_seen: Stamp,
+    /// Last time left.
+    pub last_seen: Stamp,
+    /// How often.
+    pub count: i64,
+    /// Who left it last.
+    pub attacker_ip: String,
+    /// On which decky.
+    pub decky: String,
+    /// Through which service.
+    pub service: String,
+    /// In which session.
+    pub session: String,
+}
+
+/// One time a file was left.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct SightingRow {
+    /// When.
+    pub ts: Stamp,
+    /// By whom.
+    pub attacker_ip: String,
+    /// On which decky.
+    pub decky: String,
+    /// Through which service.
+    pub service: String,
+    /// In which session.
+    pub session: String,
+    /// Under which name; may be empty.
+    pub name: String,
+}
+
+/// Which files to list; all given conditions must hold for one and the same time it was left.
+#[derive(Clone, Debug, Default)]
+pub struct ArtifactFilter {
+    /// Attacker's address.
+    pub attacker_ip: Option<String>,
+    /// Decky name.
+    pub decky: Option<String>,
+    /// Service slug.
+    pub service: Option<String>,
+}
+
+const SELECT: &str =
+    "select a.n, a.sha256, a.size_bytes, a.name, a.first_seen, a.last_seen, a.count,
+     s.attacker_ip, s.decky, s.service, s.session
+     from artifacts a join artifact_sightings s
+     on s.n = (select max(n) from artifact_sightings t where t.sha256 = a.sha256";
+
+impl Db {
+    /// Files, those that came first last.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn artifact_list(
+        &self,
+        filter: &ArtifactFilter,
+        page: Page,
+    ) -> Result<Vec<ArtifactRow>> {
+        let mut sql = QueryBuilder::<Sqlite>::new(SELECT);
+        let columns = [
+            ("attacker_ip", &filter.attacker_ip),
+            ("decky", &filter.decky),
+            ("service", &filter.service),
+        ];
+        for (column, value) in columns {
+            if let Some(value) = value {
+                sql.push(format!(" and t.{column} = "))
+                    .push_bind(value.clone());
+            }
+        }
+        sql.push(") where a.n < ").push_bind(page.before_id());
+        sql.push(" order by a.n desc limit ").push_bind(page.rows());
+        sql.build_query_as()
+            .fetch_all(&self.pool)
+            .await
+            .map_err(attempt("listing files"))
+    }
+
+    /// One file by its hash.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn artifact_get(&self, sha256: &str) -> Result<Option<ArtifactRow>> {
+        let mut sql = QueryBuilder::<Sqlite>::new(SELECT);
+        sql.push(") where a.sha256 = ").push_bind(sha256);
+        sql.build_query_as()
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(attempt("reading a file's record"))
+    }
+
+    /// The last hundred times a file was left, newest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn artifact_sightings(&self, sha256: &str) -> Result<Vec<SightingRow>> {
+        sqlx::query_as(
+            "select ts, attacker_ip, decky, service, session, name
+             from artifact_sightings where sha256 = $1 order by n desc limit 100",
+        )
+        .bind(sha256)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempt("reading a file's sightings"))
+    }
+
+    /// How many files there are.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn artifact_count(&self) -> Result<i64> {
+        sqlx::query_scalar("select count(*) from artifacts")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(attempt("counting files"))
+    }
+}

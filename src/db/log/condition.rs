@@ -1,0 +1,143 @@
+//! The select statement of events under a filter.
+
+use serde_json::Value;
+use sqlx::{QueryBuilder, Sqlite};
+
+use super::LogFilter;
+
+const COLUMNS: &str = "id, eid, ts, severity, decky, service, kind, src_ip, src_port, dst_ip,
+     dst_port, proto, session, fields, msg";
+
+/// Where the rows come from.
+pub(super) enum From {
+    /// Every event, by its id.
+    Logs,
+    /// Those that the index of words finds.
+    Words(String),
+}
+
+impl LogFilter {
+    /// What the index of words is asked for; `None` when no word can be looked up there.
+    pub(super) fn indexed_words(&self) -> Option<String> {
+        let values = self.fields.iter().map(|(_, value)| value);
+        let mut terms = Vec::new();
+        for text in self.words.iter().chain(values) {
+            for token in text.split(|c: char| !c.is_alphanumeric()) {
+                if !token.is_empty() {
+                    // Nothing but letters and digits is between the quotes.
+                    terms.push(format!("\"{token}\"*"));
+                }
+            }
+        }
+        (!terms.is_empty()).then(|| terms.join(" AND "))
+    }
+}
+
+/// `select … where …` with every condition of the filter; the caller adds paging.
+pub(super) fn select(from: From, filter: &LogFilter) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new("select ");
+    sql.push(COLUMNS);
+    add(&mut sql, from, filter);
+    sql
+}
+
+/// The times of the newest `limit` events that match, as a part of a larger statement.
+pub(crate) fn matching_times(sql: &mut QueryBuilder<Sqlite>, filter: &LogFilter, limit: i64) {
+    sql.push("select ts");
+    // The index of words is a few seconds behind, which a histogram does not show.
+    let from = filter.indexed_words().map_or(From::Logs, From::Words);
+    add(sql, from, filter);
+    sql.push(" order by id desc limit ").push_bind(limit);
+}
+
+fn add(sql: &mut QueryBuilder<Sqlite>, from: From, filter: &LogFilter) {
+    match from {
+        From::Logs => sql.push(" from logs where true"),
+        From::Words(words) => sql
+            .push(" from log_words join logs on logs.id = log_words.rowid where log_words match ")
+            .push_bind(words),
+    };
+    let columns = [
+        ("decky", &filter.decky),
+        ("service", &filter.service),
+        ("kind", &filter.kind),
+        ("src_ip", &filter.src_ip),
+        ("session", &filter.session),
+    ];
+    for (column, value) in columns {
+        if let Some(value) = value {
+            sql.push(format!(" and {column} = "))
+                .push_bind(value.clone());
+        }
+    }
+    if !filter.kinds.is_empty() {
+        sql.push(" and kind in (");
+        let mut list = sql.separated(", ");
+        for kind in &filter.kinds {
+            list.push_bind(kind.clone());
+        }
+        sql.push(")");
+    }
+    let narrow = filter.session.is_some() || filter.src_ip.is_some();
+    if let Some(since) = filter.since {
+        sql.push(" and ts >= ").push_bind(since);
+        if !narrow {
+            // Ids and times run nearly alike, so this ends the scan where the time ends.
+            sql.push(" and id >= coalesce((select min(id) from logs where ts >= ")
+                .push_bind(since)
+                .push("), 9223372036854775807)");
+        }
+    }
+    if let Some(until) = filter.until {
+        sql.push(" and ts < ").push_bind(until);
+        if !narrow {
+            sql.push(" and id <= coalesce((select max(id) from logs where ts < ")
+                .push_bind(until)
+                .push("), 0)");
+        }
+    }
+    for (key, value) in &filter.fields {
+        let path = format!("$.{}", Value::String(key.clone()));
+        sql.push(" and json_extract(fields, ")
+            .push_bind(path)
+            .push(") = ")
+            .push_bind(value.clone());
+    }
+    for word in &filter.words {
+        sql.push(" and (lower(fields) like ")
+            .push_bind(pattern(&json_inner(word)))
+            .push(" escape '!' or lower(msg) like ")
+            .push_bind(pattern(word))
+            .push(" escape '!'");
+        for column in ["decky", "service", "kind", "src_ip", "session"] {
+            sql.push(format!(" or lower({column}) like "))
+                .push_bind(pattern(word))
+                .push(" escape '!'");
+        }
+        sql.push(")");
+    }
+}
+
+/// `text` as it stands inside a JSON string.
+fn json_inner(text: &str) -> String {
+    let quoted = Value::String(text.to_owned()).to_string();
+    quoted
+        .strip_prefix('"')
+        .and_then(|q| q.strip_suffix('"'))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// A `like` pattern that finds `text` anywhere, `!` escaping.
+fn pattern(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('%');
+    for c in text.chars() {
+        if matches!(c, '%' | '_' | '!') {
+            out.push('!');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out.push('%');
+    out
+}

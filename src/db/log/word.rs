@@ -1,0 +1,154 @@
+//! What the ingester does between batches: the index of words, the events that were there
+//! before the tables of findings, and the end of what is too old. Each call does a bounded
+//! part in one transaction and says whether there is more.
+
+use super::{From, LogFilter, from_row, select};
+use crate::db::tally::{Country, Tally};
+use crate::db::{Db, Result, attempt, counter, values_sql};
+use crate::model::{Event, Stamp};
+
+/// Events per step.
+const STEP: i64 = 2000;
+/// Rows per statement.
+const ROWS: usize = 100;
+
+impl Db {
+    /// Enters the next events into the index of words. Returns how many there were.
+    ///
+    /// # Errors
+    /// When the database cannot be written; nothing changed then.
+    pub async fn log_index_words(&self) -> Result<usize> {
+        let what = "indexing words";
+        let begun = self.pool.begin_with("begin immediate").await;
+        let mut tx = begun.map_err(attempt(what))?;
+        let from = counter::get(&mut tx, counter::WORDS).await?;
+        let mut sql = select(From::Logs, &LogFilter::default());
+        sql.push(" and id > ").push_bind(from);
+        sql.push(" order by id limit ").push_bind(STEP);
+        let rows = sql.build().fetch_all(&mut *tx).await;
+        let rows = rows.map_err(attempt(what))?;
+        let mut last = from;
+        for chunk in rows.chunks(ROWS) {
+            let sql = values_sql("insert into log_words (rowid, text)", 2, chunk.len(), "");
+            let mut query = sqlx::query(sql);
+            for row in chunk {
+                let row = from_row(row).map_err(attempt(what))?;
+                last = row.id;
+                query = query.bind(last).bind(text(&row.event));
+            }
+            query.execute(&mut *tx).await.map_err(attempt(what))?;
+        }
+        if last > from {
+            counter::set(&mut tx, counter::WORDS, last).await?;
+        }
+        tx.commit().await.map_err(attempt(what))?;
+        Ok(rows.len())
+    }
+
+    /// Goes on through the events that were stored by a version that did not keep
+    /// attackers, sessions and counts. Returns how many it took in.
+    ///
+    /// # Errors
+    /// When the database cannot be written; nothing changed then.
+    pub async fn log_gather_backlog(&self, country: Country<'_>) -> Result<usize> {
+        let what = "going through older events";
+        let upto = self.counter(counter::BACKLOG).await?;
+        let from = self.counter(counter::GATHERED).await?;
+        if from >= upto {
+            return Ok(0);
+        }
+        let begun = self.pool.begin_with("begin immediate").await;
+        let mut tx = begun.map_err(attempt(what))?;
+        let mut sql = select(From::Logs, &LogFilter::default());
+        sql.push(" and id > ").push_bind(from);
+        sql.push(" and id <= ").push_bind(upto);
+        sql.push(" order by id limit ").push_bind(STEP);
+        let rows = sql.build().fetch_all(&mut *tx).await;
+        let rows = rows.map_err(attempt(what))?;
+        let rows: std::result::Result<Vec<_>, _> = rows.iter().map(from_row).collect();
+        let rows = rows.map_err(attempt(what))?;
+        let mut tally = Tally::default();
+        for row in &rows {
+            tally.add(&row.event);
+        }
+        tally.store(&mut tx, &[], country).await?;
+        let last = rows.last().map_or(upto, |row| row.id);
+        counter::set(&mut tx, counter::GATHERED, last).await?;
+        if last >= upto || rows.is_empty() {
+            // Credentials were kept all along; they only need counting.
+            sqlx::query(
+                "update attackers set credential_count =
+                     (select count(*) from credentials where attacker_ip = attackers.ip)",
+            )
+            .execute(&mut *tx)
+            .await
+            .map_err(attempt(what))?;
+        }
+        tx.commit().await.map_err(attempt(what))?;
+        Ok(rows.len())
+    }
+
+    /// Deletes the oldest events before `before`, a bounded number of them, with their
+    /// words, minutes and sessions. Returns how many.
+    ///
+    /// # Errors
+    /// When the database cannot be written; nothing changed then.
+    pub async fn log_expire(&self, before: Stamp) -> Result<u64> {
+        let what = "deleting what is too old";
+        let begun = self.pool.begin_with("begin immediate").await;
+        let mut tx = begun.map_err(attempt(what))?;
+        let ids: Vec<i64> =
+            sqlx::query_scalar("select id from logs where ts < $1 order by ts limit $2")
+                .bind(before)
+                .bind(STEP)
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(attempt(what))?;
+        for chunk in ids.chunks(ROWS) {
+            for head in [
+                "delete from log_words where rowid in (",
+                "delete from logs where id in (",
+            ] {
+                let mut sql = sqlx::QueryBuilder::<sqlx::Sqlite>::new(head);
+                let mut list = sql.separated(", ");
+                for id in chunk {
+                    list.push_bind(*id);
+                }
+                sql.push(")");
+                let done = sql.build().execute(&mut *tx).await;
+                done.map_err(attempt(what))?;
+            }
+        }
+        let gone = i64::try_from(ids.len()).unwrap_or(0);
+        counter::add(&mut tx, counter::LOGS, -gone).await?;
+        if gone < STEP {
+            for (sql, bound) in [
+                (
+                    "delete from log_minutes where minute < $1",
+                    before.0.div_euclid(60_000_000),
+                ),
+                ("delete from attack_sessions where last_seen < $1", before.0),
+            ] {
+                let done = sqlx::query(sql).bind(bound).execute(&mut *tx).await;
+                done.map_err(attempt(what))?;
+            }
+        }
+        tx.commit().await.map_err(attempt(what))?;
+        Ok(ids.len() as u64)
+    }
+}
+
+/// Everything in which a word of an event is looked for.
+fn text(event: &Event) -> String {
+    let mut text = format!("{} {} {}", event.decky, event.service, event.kind);
+    if let Some(flow) = &event.flow {
+        text.push_str(&format!(" {} {}", flow.src.ip(), flow.session));
+    }
+    for (_, value) in event.distinct_fields() {
+        text.push(' ');
+        text.push_str(value);
+    }
+    text.push(' ');
+    text.push_str(&event.msg);
+    text
+}

@@ -1,0 +1,372 @@
+//! What a batch of events adds up to: attackers, what they did where, sessions, files,
+//! events per minute. Gathered in memory, written with few statements in the transaction
+//! of the batch, so that an event counts exactly once.
+
+use std::collections::HashMap;
+
+use sqlx::SqliteConnection;
+use uuid::Uuid;
+
+use crate::db::credential::NewCredential;
+use crate::db::{Result, attempt, values_sql};
+use crate::model::{Event, Stamp};
+
+/// Rows per statement.
+const ROWS: usize = 64;
+/// Kinds of events in which somebody told a decky to do something.
+pub const COMMAND_KINDS: [&str; 3] = ["command", "request", "script"];
+/// The kind of event that ends a session.
+const END: &str = "disconnect";
+const MINUTE: i64 = 60_000_000;
+
+/// Where a country is looked up.
+pub type Country<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
+
+/// Counts of some group of events.
+#[derive(Clone, Copy, Debug)]
+struct Sum {
+    events: i64,
+    commands: i64,
+    logins: i64,
+    files: i64,
+    first: Stamp,
+    last: Stamp,
+}
+
+impl Sum {
+    fn of(event: &Event) -> Self {
+        Self {
+            events: 1,
+            commands: i64::from(COMMAND_KINDS.contains(&event.kind.as_str())),
+            logins: i64::from(event.field("secret_b64").is_some()),
+            files: i64::from(stored_file(event).is_some()),
+            first: event.ts,
+            last: event.ts,
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.events += other.events;
+        self.commands += other.commands;
+        self.logins += other.logins;
+        self.files += other.files;
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Session<'a> {
+    ip: &'a str,
+    decky: &'a str,
+    service: &'a str,
+    sum: Sum,
+    ended: Option<Stamp>,
+}
+
+/// The hash of the file that came with an event, if it was kept.
+fn stored_file(event: &Event) -> Option<&str> {
+    let name = event.field("sha256")?;
+    (event.field("stored") == Some("true")).then_some(name)
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Tally<'a> {
+    addresses: Vec<String>,
+    events: Vec<&'a Event>,
+}
+
+impl<'a> Tally<'a> {
+    pub(super) fn add(&mut self, event: &'a Event) {
+        self.events.push(event);
+        let ip = event.flow.as_ref().map(|f| f.src.ip().to_string());
+        self.addresses.push(ip.unwrap_or_default());
+    }
+
+    /// Writes everything in the caller's transaction. `fresh` are the credentials never
+    /// seen before.
+    pub(super) async fn store(
+        &self,
+        tx: &mut SqliteConnection,
+        fresh: &[NewCredential],
+        country: Country<'_>,
+    ) -> Result<()> {
+        let mut minutes: HashMap<(i64, &str, &str), i64> = HashMap::new();
+        let mut attackers: HashMap<&str, Sum> = HashMap::new();
+        let mut services: HashMap<(&str, &str), Sum> = HashMap::new();
+        let mut deckies: HashMap<(&str, &str), Sum> = HashMap::new();
+        let mut sessions: HashMap<&str, Session<'_>> = HashMap::new();
+        let mut files: Vec<(&str, &Event)> = Vec::new();
+        for (event, ip) in self.events.iter().zip(&self.addresses) {
+            let minute = event.ts.0.div_euclid(MINUTE);
+            let key = (minute, event.decky.as_str(), event.service.as_str());
+            *minutes.entry(key).or_default() += 1;
+            let Some(flow) = &event.flow else { continue };
+            let sum = Sum::of(event);
+            merge(&mut attackers, ip.as_str(), sum);
+            merge(&mut services, (ip.as_str(), event.service.as_str()), sum);
+            merge(&mut deckies, (ip.as_str(), event.decky.as_str()), sum);
+            let ended = (event.kind == END).then_some(event.ts);
+            sessions
+                .entry(&flow.session)
+                .and_modify(|session| {
+                    session.sum.add(sum);
+                    session.ended = session.ended.max(ended);
+                })
+                .or_insert(Session {
+                    ip,
+                    decky: &event.decky,
+                    service: &event.service,
+                    sum,
+                    ended,
+                });
+            if stored_file(event).is_some() {
+                files.push((ip, event));
+            }
+        }
+        let opened = write_sessions(tx, &sessions).await?;
+        write_attackers(tx, &attackers, &opened, fresh, country).await?;
+        write_services(tx, &services).await?;
+        write_deckies(tx, &deckies).await?;
+        write_minutes(tx, &minutes).await?;
+        write_files(tx, &files).await
+    }
+}
+
+fn merge<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Sum>, key: K, sum: Sum) {
+    map.entry(key).and_modify(|s| s.add(sum)).or_insert(sum);
+}
+
+/// Returns how many sessions each address has opened in this batch.
+async fn write_sessions<'a>(
+    tx: &mut SqliteConnection,
+    sessions: &HashMap<&'a str, Session<'a>>,
+) -> Result<HashMap<&'a str, i64>> {
+    let mut opened = HashMap::new();
+    let mut rows: Vec<(&&str, &Session<'_>)> = sessions.iter().collect();
+    // Numbers run in the order of time, whatever the map's order is.
+    rows.sort_unstable_by_key(|(id, session)| (session.sum.first, **id));
+    for chunk in rows.chunks(ROWS) {
+        let sql = values_sql(
+            "insert into attack_sessions (id, attacker_ip, decky, service, started_at, last_seen,
+                 ended_at, events, commands, logins)",
+            10,
+            chunk.len(),
+            "on conflict (id) do update set
+                 started_at = min(attack_sessions.started_at, excluded.started_at),
+                 last_seen = max(attack_sessions.last_seen, excluded.last_seen),
+                 ended_at = coalesce(excluded.ended_at, attack_sessions.ended_at),
+                 events = attack_sessions.events + excluded.events,
+                 commands = attack_sessions.commands + excluded.commands,
+                 logins = attack_sessions.logins + excluded.logins
+             returning id, events",
+        );
+        let mut query = sqlx::query_as::<_, (String, i64)>(sql);
+        for (id, session) in chunk {
+            query = query
+                .bind(**id)
+                .bind(session.ip)
+                .bind(session.decky)
+                .bind(session.service)
+                .bind(session.sum.first)
+                .bind(session.sum.last)
+                .bind(session.ended)
+                .bind(session.sum.events)
+                .bind(session.sum.commands)
+                .bind(session.sum.logins);
+        }
+        let written = query.fetch_all(&mut *tx).await;
+        for (id, events) in written.map_err(attempt("storing sessions"))? {
+            // A row that counts no more than this batch brought did not exist before.
+            if let Some(session) = sessions.get(id.as_str())
+                && session.sum.events == events
+            {
+                *opened.entry(session.ip).or_insert(0) += 1;
+            }
+        }
+    }
+    Ok(opened)
+}
+
+async fn write_attackers(
+    tx: &mut SqliteConnection,
+    attackers: &HashMap<&str, Sum>,
+    opened: &HashMap<&str, i64>,
+    fresh: &[NewCredential],
+    country: Country<'_>,
+) -> Result<()> {
+    let mut credentials: HashMap<&str, i64> = HashMap::new();
+    for credential in fresh {
+        *credentials.entry(&credential.attacker_ip).or_default() += 1;
+    }
+    let mut rows: Vec<(&&str, &Sum)> = attackers.iter().collect();
+    rows.sort_unstable_by_key(|(ip, sum)| (sum.first, **ip));
+    for chunk in rows.chunks(ROWS) {
+        let sql = values_sql(
+            "insert into attackers (id, ip, country, first_seen, last_seen, event_count,
+                 session_count, credential_count, command_count, artifact_count)",
+            10,
+            chunk.len(),
+            "on conflict (ip) do update set
+                 country = coalesce(attackers.country, excluded.country),
+                 first_seen = min(attackers.first_seen, excluded.first_seen),
+                 last_seen = max(attackers.last_seen, excluded.last_seen),
+                 event_count = attackers.event_count + excluded.event_count,
+                 session_count = attackers.session_count + excluded.session_count,
+                 credential_count = attackers.credential_count + excluded.credential_count,
+                 command_count = attackers.command_count + excluded.command_count,
+                 artifact_count = attackers.artifact_count + excluded.artifact_count",
+        );
+        let mut query = sqlx::query(sql);
+        for (ip, sum) in chunk {
+            query = query
+                .bind(Uuid::now_v7().to_string())
+                .bind(**ip)
+                .bind(country(ip))
+                .bind(sum.first)
+                .bind(sum.last)
+                .bind(sum.events)
+                .bind(opened.get(**ip).copied().unwrap_or(0))
+                .bind(credentials.get(**ip).copied().unwrap_or(0))
+                .bind(sum.commands)
+                .bind(sum.files);
+        }
+        let done = query.execute(&mut *tx).await;
+        done.map_err(attempt("storing attackers"))?;
+    }
+    Ok(())
+}
+
+async fn write_services(
+    tx: &mut SqliteConnection,
+    services: &HashMap<(&str, &str), Sum>,
+) -> Result<()> {
+    let rows: Vec<_> = services.iter().collect();
+    for chunk in rows.chunks(ROWS) {
+        let sql = values_sql(
+            "insert into attacker_services (ip, service, events, commands, logins, first_seen,
+                 last_seen)",
+            7,
+            chunk.len(),
+            "on conflict (ip, service) do update set
+                 events = attacker_services.events + excluded.events,
+                 commands = attacker_services.commands + excluded.commands,
+                 logins = attacker_services.logins + excluded.logins,
+                 first_seen = min(attacker_services.first_seen, excluded.first_seen),
+                 last_seen = max(attacker_services.last_seen, excluded.last_seen)",
+        );
+        let mut query = sqlx::query(sql);
+        for ((ip, service), sum) in chunk {
+            query = query
+                .bind(*ip)
+                .bind(*service)
+                .bind(sum.events)
+                .bind(sum.commands)
+                .bind(sum.logins)
+                .bind(sum.first)
+                .bind(sum.last);
+        }
+        let done = query.execute(&mut *tx).await;
+        done.map_err(attempt("storing what attackers did"))?;
+    }
+    Ok(())
+}
+
+async fn write_deckies(
+    tx: &mut SqliteConnection,
+    deckies: &HashMap<(&str, &str), Sum>,
+) -> Result<()> {
+    let rows: Vec<_> = deckies.iter().collect();
+    for chunk in rows.chunks(ROWS) {
+        let sql = values_sql(
+            "insert into attacker_deckies (ip, decky, events, first_seen, last_seen)",
+            5,
+            chunk.len(),
+            "on conflict (ip, decky) do update set
+                 events = attacker_deckies.events + excluded.events,
+                 first_seen = min(attacker_deckies.first_seen, excluded.first_seen),
+                 last_seen = max(attacker_deckies.last_seen, excluded.last_seen)",
+        );
+        let mut query = sqlx::query(sql);
+        for ((ip, decky), sum) in chunk {
+            query = query
+                .bind(*ip)
+                .bind(*decky)
+                .bind(sum.events)
+                .bind(sum.first)
+                .bind(sum.last);
+        }
+        let done = query.execute(&mut *tx).await;
+        done.map_err(attempt("storing where attackers were"))?;
+    }
+    Ok(())
+}
+
+async fn write_minutes(
+    tx: &mut SqliteConnection,
+    minutes: &HashMap<(i64, &str, &str), i64>,
+) -> Result<()> {
+    let rows: Vec<_> = minutes.iter().collect();
+    for chunk in rows.chunks(ROWS) {
+        let sql = values_sql(
+            "insert into log_minutes (minute, decky, service, count)",
+            4,
+            chunk.len(),
+            "on conflict (minute, decky, service) do update set
+                 count = log_minutes.count + excluded.count",
+        );
+        let mut query = sqlx::query(sql);
+        for ((minute, decky, service), count) in chunk {
+            query = query
+                .bind(*minute)
+                .bind(*decky)
+                .bind(*service)
+                .bind(**count);
+        }
+        let done = query.execute(&mut *tx).await;
+        done.map_err(attempt("counting events"))?;
+    }
+    Ok(())
+}
+
+async fn write_files(tx: &mut SqliteConnection, files: &[(&str, &Event)]) -> Result<()> {
+    for (ip, event) in files {
+        let (Some(sha256), Some(flow)) = (stored_file(event), &event.flow) else {
+            continue;
+        };
+        let named = ["filename", "name", "path"];
+        let name = named.iter().find_map(|key| event.field(key)).unwrap_or("");
+        let size = ["size", "size_bytes", "bytes"];
+        let size = size.iter().find_map(|key| event.field(key)?.parse().ok());
+        let done = sqlx::query(
+            "insert into artifacts (sha256, size_bytes, name, first_seen, last_seen, count)
+             values ($1, $2, $3, $4, $4, 1)
+             on conflict (sha256) do update set count = artifacts.count + 1,
+                 first_seen = min(artifacts.first_seen, excluded.first_seen),
+                 last_seen = max(artifacts.last_seen, excluded.last_seen)",
+        )
+        .bind(sha256)
+        .bind(size.unwrap_or(0_i64))
+        .bind(name)
+        .bind(event.ts)
+        .execute(&mut *tx)
+        .await;
+        done.map_err(attempt("storing a file's record"))?;
+        let done = sqlx::query(
+            "insert into artifact_sightings (sha256, ts, attacker_ip, decky, service, session, name)
+             values ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(sha256)
+        .bind(event.ts)
+        .bind(*ip)
+        .bind(&event.decky)
+        .bind(&event.service)
+        .bind(&flow.session)
+        .bind(name)
+        .execute(&mut *tx)
+        .await;
+        done.map_err(attempt("storing a file's sighting"))?;
+    }
+    Ok(())
+}
