@@ -5,7 +5,7 @@
 //! picture of the whole is in ARCHITECTURE.md; who may import whom is held by
 //! `tests/it/layers.rs`.
 //!
-//! Roles: [`worker`] (background daemons), [`api`] (HTTP), [`decoy`] (runs inside a
+//! Roles: [`worker`] (background daemons), [`api`] (HTTP), [`web`] (dashboard), [`decoy`] (runs inside a
 //! decky, faces attackers), [`init`] (makes a host hold what it should).
 //! Domain: [`persona`], [`fleet`], [`capture`]. Adapters: [`db`], [`bus`], [`systemd`],
 //! [`docker`], [`syslog`], [`net`]. Base: [`config`], [`model`].
@@ -27,4 +27,5 @@ pub mod netns;
 pub mod persona;
 pub mod syslog;
 pub mod systemd;
+pub mod web;
 pub mod worker;

@@ -1,10 +1,9 @@
 //! The first administrator: made at the first start, when there is no account yet.
 //!
-//! The password is `DECNET_ADMIN_PASSWORD` (then it must be changed at the first
-//! login: it lies in some file or history), or what `admin-password` in the state
-//! directory holds, which is made with a random one when missing (0600, unique to this
-//! installation, so no change is forced). The file goes away when the password is
-//! changed.
+//! The password is `DECNET_ADMIN_PASSWORD`, or what `admin-password` in the state
+//! directory holds, which is made with a random one when missing (0600). Either lies in
+//! some file or history, so it must be changed at the first login. The file goes away
+//! when the password is changed.
 
 use anyhow::Context;
 
@@ -23,16 +22,16 @@ pub(super) async fn seed(api: &Api) -> anyhow::Result<()> {
         return Ok(());
     }
     let name = &api.config.api.admin_user;
-    let (password, must_change) = match &api.config.api.admin_password {
+    let password = match &api.config.api.admin_password {
         Some(given) => {
             let given = given.reveal().to_owned();
             if let Err(why) = password::check(&given, name) {
                 let text = format!("DECNET_ADMIN_PASSWORD is not usable: {why}");
                 return Err(config::Error(vec![text]).into());
             }
-            (given, true)
+            given
         }
-        None => (from_file(api)?, false),
+        None => from_file(api)?,
     };
     let hash = api
         .turnstile
@@ -40,13 +39,13 @@ pub(super) async fn seed(api: &Api) -> anyhow::Result<()> {
         .await
         .map_err(|e| anyhow::anyhow!(e.cause.unwrap_or(e.detail)))?;
     api.db
-        .user_add(name, &hash, Role::Admin, must_change, Stamp::now())
+        .user_add(name, &hash, Role::Admin, true, Stamp::now())
         .await?;
     tracing::info!(
-        "first administrator '{name}' made; the password is {}",
-        match must_change {
-            true => "DECNET_ADMIN_PASSWORD, to be changed at the first login".to_owned(),
-            false => format!("in {}", api.config.paths.admin_password().display()),
+        "first administrator '{name}' made; the password is {}, to be changed at the first login",
+        match &api.config.api.admin_password {
+            Some(_) => "DECNET_ADMIN_PASSWORD".to_owned(),
+            None => format!("in {}", api.config.paths.admin_password().display()),
         }
     );
     Ok(())

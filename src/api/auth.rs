@@ -13,10 +13,11 @@ use axum::http::request::Parts;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
-use super::Api;
 use super::error::Error;
+use super::{Api, Peer};
 use crate::db::token::SessionRow;
 use crate::db::user::Role;
 use crate::model::Stamp;
@@ -31,10 +32,6 @@ const TOUCH: Duration = Duration::from_secs(60);
 const BELIEVE: Duration = Duration::from_secs(1);
 /// Sessions remembered.
 const REMEMBER: usize = 1024;
-
-/// Where a request came from; set by the server for each connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub IpAddr);
 
 /// The SHA-256 of a token.
 pub(super) type TokenHash = [u8; 32];
@@ -86,11 +83,19 @@ pub(super) async fn resolve(api: &Api, hash: &TokenHash) -> Result<Option<Sessio
     {
         return Ok(Some(row));
     }
-    let Some(mut row) = api.db.session_find(hash, IDLE, now).await? else {
+    let found = match api.db.session_find(hash, IDLE, now).await? {
+        Some(row) => Some(row),
+        None => api.db.api_token_find(hash, now).await?,
+    };
+    let Some(mut row) = found else {
         return Ok(None);
     };
     if now.since(row.used_at) >= TOUCH {
-        api.db.session_touch(hash, now).await?;
+        if row.api_token {
+            api.db.api_token_touch(hash, now).await?;
+        } else {
+            api.db.session_touch(hash, now).await?;
+        }
         row.used_at = now;
     }
     api.recent.put(*hash, &row);
@@ -105,6 +110,19 @@ pub(super) struct Member {
     pub(super) address: IpAddr,
 }
 
+impl Member {
+    /// Refuses an API token: what it was given for does not include keys to the house.
+    pub(super) fn must_be_logged_in(&self) -> Result<(), Error> {
+        if !self.session.api_token {
+            return Ok(());
+        }
+        Err(Error::forbidden(
+            "session-needed",
+            "An API token cannot do this; log in with a password.",
+        ))
+    }
+}
+
 /// Anybody who may look.
 #[derive(Clone, Debug)]
 pub(super) struct Viewer(pub(super) Member);
@@ -116,18 +134,30 @@ pub(super) struct Admin(pub(super) Member);
 /// The client's address, for the throttle and the audit record.
 pub(super) struct Client(pub(super) IpAddr);
 
-fn address(parts: &Parts) -> IpAddr {
-    parts
+/// Header by which the dashboard of this host is known: the content of `web.key`.
+const WEB_KEY: &str = "x-decnet-web";
+
+/// The address a request came from. The dashboard's requests come from its browsers: it
+/// says from which, and is believed because it can read a file that only the service's
+/// group can. Nobody else's X-Forwarded-For counts.
+fn address(parts: &Parts, api: &Api) -> IpAddr {
+    let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let peer = parts
         .extensions
         .get::<Peer>()
-        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0)
+        .map_or(unknown, |peer| peer.0);
+    let given = |name| parts.headers.get(name).and_then(|v| v.to_str().ok());
+    let known =
+        given(WEB_KEY).is_some_and(|key| bool::from(key.as_bytes().ct_eq(api.web_key.as_bytes())));
+    let said = given("x-forwarded-for").and_then(|text| text.trim().parse().ok());
+    said.filter(|_| known).unwrap_or(peer)
 }
 
 impl FromRequestParts<Api> for Client {
     type Rejection = std::convert::Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Self::Rejection> {
-        Ok(Self(address(parts)))
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Self::Rejection> {
+        Ok(Self(address(parts, api)))
     }
 }
 
@@ -153,7 +183,7 @@ impl FromRequestParts<Api> for Member {
         Ok(Self {
             session,
             token,
-            address: address(parts),
+            address: address(parts, api),
         })
     }
 }

@@ -9,9 +9,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::auth::Viewer;
 use super::error::{Error, Problem};
 use super::extract::Query;
-use super::{Api, csv, logs};
+use super::{Api, logs};
 use crate::db::Page;
 use crate::db::credential::{CredentialFilter, CredentialRow};
+use crate::model::csv;
 
 /// Which credentials; all given conditions must hold.
 #[derive(Debug, Default, Deserialize, IntoParams)]

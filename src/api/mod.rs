@@ -15,7 +15,8 @@ mod attack_sessions;
 mod attackers;
 mod auth;
 mod credentials;
-mod csv;
+mod deckies;
+
 mod edge;
 mod error;
 mod extract;
@@ -26,14 +27,15 @@ mod pages;
 mod panel;
 pub(crate) mod password;
 mod router;
-mod serve;
 mod session;
 mod stats;
 mod stream;
 mod tail;
 mod throttle;
+mod tokens;
 mod transcript;
 mod units;
+mod users;
 mod workers;
 
 use std::io::ErrorKind;
@@ -45,16 +47,15 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use auth::Peer;
 pub use router::{document, router};
-pub use serve::serve;
 
 use crate::bus::Bus;
 use crate::config::Config;
 use crate::db::Db;
 use crate::db::user::AuditRow;
 use crate::model::Stamp;
-use crate::net::file;
+pub use crate::net::http::Peer;
+use crate::net::{file, http};
 use crate::worker::Ctx;
 
 /// What every handler is given. Cheap to clone.
@@ -75,6 +76,7 @@ pub struct State {
     checked: health::Checked,
     units: units::Units,
     seen: workers::Seen,
+    web_key: String,
     tail: tail::Tail,
     seats: stream::Seats,
     pages: pages::Pages,
@@ -112,6 +114,7 @@ impl Api {
             checked: health::Checked::default(),
             units: units::Units::new(embedded),
             seen: workers::Seen::default(),
+            web_key: auth::mint().0,
             tail: tail::Tail::default(),
             seats: stream::Seats::default(),
             pages: pages::Pages::default(),
@@ -160,6 +163,13 @@ impl Api {
     }
 }
 
+/// Serves until the API is stopped.
+pub async fn serve(listener: TcpListener, api: Api) {
+    let tail = tokio::spawn(tail::run(api.clone()));
+    http::serve(listener, router(api.clone()), api.stop.clone()).await;
+    tail.abort();
+}
+
 /// Runs until stopped. While it serves, `api.addr` in the run directory holds the
 /// address, which is how to find a port the kernel chose (`DECNET_API_PORT=0`).
 ///
@@ -174,6 +184,9 @@ pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
         ctx.embedded,
     );
     api.seed().await?;
+    let key = ctx.config.paths.web_key();
+    file::write_volatile(&key, api.web_key.as_bytes(), 0o640)
+        .with_context(|| format!("writing {}", key.display()))?;
     let wanted = ctx.config.api.bind;
     let listener = TcpListener::bind(wanted).await.with_context(|| {
         format!("binding {wanted}: free the port, or choose another with DECNET_API_PORT")

@@ -22,6 +22,8 @@ use utoipa::{Modify, OpenApi};
     tags(
         (name = "system", description = "How it is"),
         (name = "auth", description = "Sessions and passwords"),
+        (name = "accounts", description = "Who may get in, and what they did"),
+        (name = "fleet", description = "Deckies"),
         (name = "workers", description = "The daemons"),
         (name = "findings", description = "What attackers did"),
     ),

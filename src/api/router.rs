@@ -12,8 +12,8 @@ use utoipa_axum::routes;
 
 use super::error::Error;
 use super::{
-    Api, artifacts, attack_sessions, attackers, credentials, edge, health, logs, openapi, panel,
-    session, stats, stream, workers,
+    Api, artifacts, attack_sessions, attackers, credentials, deckies, edge, health, logs, openapi,
+    panel, session, stats, stream, tokens, users, workers,
 };
 
 /// Largest request body; nothing we take is near it.
@@ -28,6 +28,8 @@ fn v1() -> OpenApiRouter<Api> {
         .routes(routes!(session::logout))
         .routes(routes!(session::change_password))
         .routes(routes!(session::me))
+        .routes(routes!(tokens::list, tokens::add))
+        .routes(routes!(tokens::revoke))
         // workers
         .routes(routes!(workers::list))
         .routes(routes!(workers::start_all))
@@ -36,6 +38,17 @@ fn v1() -> OpenApiRouter<Api> {
         .routes(routes!(workers::restart))
         .routes(routes!(panel::watch))
         .routes(routes!(panel::log))
+        // accounts
+        .routes(routes!(users::list, users::add))
+        .routes(routes!(users::delete))
+        .routes(routes!(users::role))
+        .routes(routes!(users::reset))
+        .routes(routes!(users::audit))
+        // fleet
+        .routes(routes!(deckies::list))
+        .routes(routes!(deckies::one, deckies::remove))
+        .routes(routes!(deckies::redeploy))
+        .routes(routes!(deckies::mutate))
         // findings
         .routes(routes!(stats::stats))
         .routes(routes!(stats::overview))

@@ -103,9 +103,14 @@ fn attempt(api: &Api, name: &str, address: std::net::IpAddr) -> Result<(), Error
 /// Ends this session.
 #[utoipa::path(
     post, path = "/auth/logout", tag = "auth",
-    responses((status = 204), (status = 401, body = Problem))
+    responses(
+        (status = 204),
+        (status = 401, body = Problem),
+        (status = 403, description = "Asked with an API token", body = Problem),
+    )
 )]
 pub(super) async fn logout(State(api): State<Api>, member: Member) -> Result<StatusCode, Error> {
+    member.must_be_logged_in()?;
     api.db.session_end(&member.token).await?;
     api.recent.clear();
     let name = &member.session.user_name;
@@ -141,6 +146,7 @@ pub(super) async fn change_password(
     member: Member,
     Json(request): Json<ChangePassword>,
 ) -> Result<StatusCode, Error> {
+    member.must_be_logged_in()?;
     let name = member.session.user_name;
     password::check(&request.new_password, &name)
         .map_err(|why| Error::unacceptable("bad-password", format!("{why}.")))?;

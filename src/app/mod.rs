@@ -23,7 +23,7 @@ use crate::model::worker::{Need, Worker};
 use crate::model::{Stamp, topic};
 use crate::net::{file, lock};
 use crate::worker::{Ctx, HEARTBEAT, Pulse};
-use crate::{api, worker};
+use crate::{api, web, worker};
 
 mod log;
 
@@ -46,6 +46,7 @@ fn role(name: &str) -> Option<Role> {
     Some(match name {
         "bus" => |ctx| Box::pin(worker::bus::run(ctx)),
         "api" => |ctx| Box::pin(api::run(ctx)),
+        "web" => |ctx| Box::pin(web::run(ctx)),
         "collector" => |ctx| Box::pin(worker::collector::run(ctx)),
         "mutator" => |ctx| Box::pin(worker::mutator::run(ctx)),
         "ingester" => |ctx| Box::pin(worker::ingester::run(ctx)),

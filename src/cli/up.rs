@@ -127,9 +127,15 @@ fn print_greeting(config: &Config, deckies: &[Decky]) -> std::io::Result<()> {
     output::line(format!("  {decnet} logs --follow"))?;
     output::line(format!("  {decnet} credentials"))?;
     output::line(format!("  {decnet} status"))?;
+    let noted = |name: &str| {
+        let text = std::fs::read_to_string(config.paths.run.join(name)).ok()?;
+        Some(text.trim().to_owned())
+    };
+    let web = noted("web.addr").unwrap_or_else(|| config.web.bind.to_string());
+    output::line(format!("Dashboard: http://{web}/"))?;
     output::line(format!(
         "API:   http://{}/api/v1 (description at /api/v1/openapi.json)",
-        config.api.bind
+        noted("api.addr").unwrap_or_else(|| config.api.bind.to_string())
     ))?;
     let password = config.paths.admin_password();
     if password.exists() {

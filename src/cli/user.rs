@@ -11,6 +11,7 @@ use super::output;
 use crate::api::password;
 use crate::config::Sources;
 use crate::db::Db;
+use crate::db::user::Role;
 use crate::model::Stamp;
 
 /// Options.
@@ -27,6 +28,17 @@ enum Command {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Add an account. Prints a random password, to be changed at the first login.
+    Add {
+        /// Its name.
+        name: String,
+        /// What it may do: admin or viewer.
+        #[arg(long, default_value = "viewer", value_parser = ["admin", "viewer"])]
+        role: String,
+        /// Read the password from standard input instead; it need not be changed then.
+        #[arg(long)]
+        stdin: bool,
     },
     /// Set a new password and end every session of the account. Prints a random
     /// password, to be changed at the next login.
@@ -50,6 +62,7 @@ pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
         let db = Db::open(&config.database).await?;
         let outcome = match &args.command {
             Command::List { json } => list(&db, *json).await,
+            Command::Add { name, role, stdin } => add(&db, name, role, *stdin).await,
             Command::Passwd { name, stdin } => passwd(&db, name, *stdin).await,
         };
         db.close().await;
@@ -109,6 +122,36 @@ async fn passwd(db: &Db, name: &str, stdin: bool) -> anyhow::Result<()> {
     } else {
         output::line(password)?;
     }
+    Ok(())
+}
+
+async fn add(db: &Db, name: &str, role: &str, stdin: bool) -> anyhow::Result<()> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@');
+    anyhow::ensure!(
+        (1..=64).contains(&name.len()) && name.chars().all(fine),
+        "'{name}' is no account name: use 1 to 64 letters, digits and . _ - @"
+    );
+    let password = if stdin {
+        read_password()?
+    } else {
+        password::generate()
+    };
+    password::check(&password, name).map_err(anyhow::Error::msg)?;
+    let hash = password::hash(&password).map_err(|e| anyhow::anyhow!("hashing: {e}"))?;
+    let role = if role == "admin" {
+        Role::Admin
+    } else {
+        Role::Viewer
+    };
+    match db.user_add(name, &hash, role, !stdin, Stamp::now()).await {
+        Err(crate::db::Error::Conflict(_)) => anyhow::bail!("there is an account '{name}' already"),
+        added => added?,
+    }
+    output::line(if stdin {
+        format!("account {name} added")
+    } else {
+        password
+    })?;
     Ok(())
 }
 

@@ -131,6 +131,30 @@ pub const KEYS: &[Key] = &[
         "false",
         "true allows a bind beyond loopback without TLS (put a TLS proxy before it).",
     ),
+    key(
+        "DECNET_WEB_HOST",
+        Some(("web", "host")),
+        "127.0.0.1",
+        "Address the dashboard binds.",
+    ),
+    key(
+        "DECNET_WEB_PORT",
+        Some(("web", "port")),
+        "8080",
+        "Port the dashboard binds.",
+    ),
+    key(
+        "DECNET_WEB_ALLOW_PUBLIC",
+        Some(("web", "allow_public")),
+        "false",
+        "true allows a bind beyond loopback without TLS (put a TLS proxy before it).",
+    ),
+    key(
+        "DECNET_WEB_API_URL",
+        Some(("web", "api_url")),
+        "",
+        "Where the dashboard finds the API; empty is the API of this host.",
+    ),
     Key {
         name: "DECNET_SESSION_MINUTES",
         aliases: &["DECNET_JWT_EXP_MINUTES"],

@@ -72,6 +72,13 @@ impl Paths {
         self.run.join("lock").join(format!("{name}.lock"))
     }
 
+    /// What the dashboard shows the api to be believed about its clients' addresses; made
+    /// anew whenever the api starts.
+    #[must_use]
+    pub fn web_key(&self) -> PathBuf {
+        self.run.join("web.key")
+    }
+
     /// The log of worker `name` under its unit.
     #[must_use]
     pub fn worker_log(&self, name: &str) -> PathBuf {
@@ -94,6 +101,15 @@ pub struct BusConfig {
     pub socket: PathBuf,
     /// Group given to the socket.
     pub group: Option<String>,
+}
+
+/// The dashboard.
+#[derive(Clone, Debug)]
+pub struct WebConfig {
+    /// Address and port to bind.
+    pub bind: SocketAddr,
+    /// Where the API is, without a path; `None` finds it on this host.
+    pub api_url: Option<String>,
 }
 
 /// The API.
@@ -146,6 +162,8 @@ pub struct Config {
     pub database: PathBuf,
     /// The API.
     pub api: ApiConfig,
+    /// The dashboard.
+    pub web: WebConfig,
     /// Ingester: most events per transaction.
     pub batch_size: usize,
     /// Ingester: longest wait for a batch to fill.
@@ -248,6 +266,29 @@ impl Config {
             admin_user: read.text("DECNET_ADMIN_USER"),
             admin_password: read.optional("DECNET_ADMIN_PASSWORD").map(Secret),
         };
+        let web_host: IpAddr =
+            read.parsed("DECNET_WEB_HOST", "an IP address", [127, 0, 0, 1].into());
+        let web_port: u16 = read.parsed("DECNET_WEB_PORT", "a port, 0 to 65535", 8080);
+        if !web_host.is_loopback() && !read.flag("DECNET_WEB_ALLOW_PUBLIC") {
+            read.complain(
+                "DECNET_WEB_HOST",
+                "is not loopback; bind 127.0.0.1 behind a TLS proxy, or set DECNET_WEB_ALLOW_PUBLIC=true",
+            );
+        } else {
+            read.note("DECNET_WEB_ALLOW_PUBLIC");
+        }
+        let api_url = read.optional("DECNET_WEB_API_URL");
+        let fits = |url: &String| url.starts_with("http://") || url.starts_with("https://");
+        if api_url.as_ref().is_some_and(|url| !fits(url)) {
+            read.complain(
+                "DECNET_WEB_API_URL",
+                "takes a URL such as http://127.0.0.1:8000",
+            );
+        }
+        let web = WebConfig {
+            bind: SocketAddr::new(web_host, web_port),
+            api_url: api_url.map(|url| url.trim_end_matches('/').to_owned()),
+        };
         let batch_size = read.bounded("DECNET_BATCH_SIZE", 1, 100_000, 3000);
         let batch_wait = read.bounded("DECNET_BATCH_MAX_WAIT_MS", 1, 60_000, 250);
         let retention_logs = read.bounded("DECNET_RETENTION_LOGS_DAYS", 0, 36_500, 90);
@@ -296,6 +337,7 @@ impl Config {
             bus,
             database,
             api,
+            web,
             batch_size: usize::try_from(batch_size).unwrap_or(3000),
             batch_max_wait: Duration::from_millis(batch_wait),
             retention_logs_days: u32::try_from(retention_logs).unwrap_or(90),

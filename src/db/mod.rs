@@ -5,6 +5,7 @@
 //! Migrations lie in `migrations/<engine>/NNNN_noun.sql`, are embedded, and run under
 //! a file lock, so workers may start side by side.
 
+pub mod api_token;
 pub mod artifact;
 pub mod attack_session;
 pub mod attacker;

@@ -72,13 +72,13 @@ impl Db {
         sql
     }
 
-    /// Events since `since`, by service, most first.
+    /// What attackers did since `since`, by service, most first.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub async fn log_by_service(&self, since: Stamp) -> Result<Vec<(String, i64)>> {
         sqlx::query_as(
-            "select service, sum(count) from log_minutes where minute >= $1
+            "select service, sum(hits) from log_minutes where minute >= $1 and hits > 0
              group by service order by 2 desc, 1 limit 50",
         )
         .bind(since.0.div_euclid(MINUTE))
@@ -87,13 +87,13 @@ impl Db {
         .map_err(attempt("counting events by service"))
     }
 
-    /// Events since `since`, by decky, most first, at most `limit` deckies.
+    /// What attackers did since `since`, by decky, most first, at most `limit` deckies.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub async fn log_by_decky(&self, since: Stamp, limit: u32) -> Result<Vec<(String, i64)>> {
         sqlx::query_as(
-            "select decky, sum(count) from log_minutes where minute >= $1
+            "select decky, sum(hits) from log_minutes where minute >= $1 and hits > 0
              group by decky order by 2 desc, 1 limit $2",
         )
         .bind(since.0.div_euclid(MINUTE))
@@ -103,13 +103,13 @@ impl Db {
         .map_err(attempt("counting events by decky"))
     }
 
-    /// Events since the beginning of the minute of `since`.
+    /// What attackers did since the beginning of the minute of `since`.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub async fn log_since(&self, since: Stamp) -> Result<i64> {
         let sum: Option<i64> =
-            sqlx::query_scalar("select sum(count) from log_minutes where minute >= $1")
+            sqlx::query_scalar("select sum(hits) from log_minutes where minute >= $1")
                 .bind(since.0.div_euclid(MINUTE))
                 .fetch_one(&self.pool)
                 .await

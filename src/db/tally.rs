@@ -92,7 +92,7 @@ impl<'a> Tally<'a> {
         fresh: &[NewCredential],
         country: Country<'_>,
     ) -> Result<()> {
-        let mut minutes: HashMap<(i64, &str, &str), i64> = HashMap::new();
+        let mut minutes: HashMap<(i64, &str, &str), (i64, i64)> = HashMap::new();
         let mut attackers: HashMap<&str, Sum> = HashMap::new();
         let mut services: HashMap<(&str, &str), Sum> = HashMap::new();
         let mut deckies: HashMap<(&str, &str), Sum> = HashMap::new();
@@ -101,7 +101,9 @@ impl<'a> Tally<'a> {
         for (event, ip) in self.events.iter().zip(&self.addresses) {
             let minute = event.ts.0.div_euclid(MINUTE);
             let key = (minute, event.decky.as_str(), event.service.as_str());
-            *minutes.entry(key).or_default() += 1;
+            let both = minutes.entry(key).or_default();
+            both.0 += 1;
+            both.1 += i64::from(event.flow.is_some());
             let Some(flow) = &event.flow else { continue };
             let sum = Sum::of(event);
             merge(&mut attackers, ip.as_str(), sum);
@@ -305,24 +307,26 @@ async fn write_deckies(
 
 async fn write_minutes(
     tx: &mut SqliteConnection,
-    minutes: &HashMap<(i64, &str, &str), i64>,
+    minutes: &HashMap<(i64, &str, &str), (i64, i64)>,
 ) -> Result<()> {
     let rows: Vec<_> = minutes.iter().collect();
     for chunk in rows.chunks(ROWS) {
         let sql = values_sql(
-            "insert into log_minutes (minute, decky, service, count)",
-            4,
+            "insert into log_minutes (minute, decky, service, count, hits)",
+            5,
             chunk.len(),
             "on conflict (minute, decky, service) do update set
-                 count = log_minutes.count + excluded.count",
+                 count = log_minutes.count + excluded.count,
+                 hits = log_minutes.hits + excluded.hits",
         );
         let mut query = sqlx::query(sql);
-        for ((minute, decky, service), count) in chunk {
+        for ((minute, decky, service), (count, hits)) in chunk {
             query = query
                 .bind(*minute)
                 .bind(*decky)
                 .bind(*service)
-                .bind(**count);
+                .bind(*count)
+                .bind(*hits);
         }
         let done = query.execute(&mut *tx).await;
         done.map_err(attempt("counting events"))?;

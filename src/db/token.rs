@@ -27,6 +27,8 @@ pub struct SessionRow {
     pub used_at: Stamp,
     /// When it ends at the latest.
     pub expires_at: Stamp,
+    /// It is an API token, not a login.
+    pub api_token: bool,
 }
 
 impl Db {
@@ -104,6 +106,7 @@ impl Db {
                 must_change_password: row.try_get("must_change_password")?,
                 used_at: Stamp(row.try_get("used_at")?),
                 expires_at: Stamp(row.try_get("expires_at")?),
+                api_token: false,
             })
         };
         let session: SessionRow = read().map_err(attempt("reading a session"))?;

@@ -8,7 +8,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use crate::db::{Db, Error, Result, attempt};
+use crate::db::{Db, Error, Page, Result, attempt};
 use crate::model::Stamp;
 
 /// Audit rows kept; the oldest go first.
@@ -252,28 +252,89 @@ impl Db {
         Ok(())
     }
 
+    /// Changes what an account may do and ends its sessions, in one transaction.
+    ///
+    /// # Errors
+    /// When the database cannot be written; nothing changed then.
+    pub async fn user_set_role(&self, id: &str, role: Role, now: Stamp) -> Result<()> {
+        let what = "changing a role";
+        let begun = self.pool.begin_with("begin immediate").await;
+        let mut tx = begun.map_err(attempt(what))?;
+        sqlx::query("update users set role = $2, updated_at = $3 where id = $1")
+            .bind(id)
+            .bind(role.as_str())
+            .bind(now.0)
+            .execute(&mut *tx)
+            .await
+            .map_err(attempt(what))?;
+        sqlx::query("delete from sessions where user_id = $1")
+            .bind(id)
+            .execute(&mut *tx)
+            .await
+            .map_err(attempt(what))?;
+        tx.commit().await.map_err(attempt(what))
+    }
+
+    /// Deletes an account; its sessions go with it.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn user_delete(&self, id: &str) -> Result<()> {
+        sqlx::query("delete from users where id = $1")
+            .bind(id)
+            .execute(&self.pool)
+            .await
+            .map_err(attempt("deleting an account"))?;
+        Ok(())
+    }
+
     /// The newest audit rows, newest first.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub async fn audit_latest(&self, limit: u32) -> Result<Vec<AuditRow>> {
+        let page = Page {
+            before: None,
+            limit,
+        };
+        let rows = self.audit_list(None, None, page).await?;
+        Ok(rows.into_iter().map(|(_, row)| row).collect())
+    }
+
+    /// Audit rows with their ids, newest first; of one actor, or of actions that begin with
+    /// `action`, where these are given.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn audit_list(
+        &self,
+        actor: Option<&str>,
+        action: Option<&str>,
+        page: Page,
+    ) -> Result<Vec<(i64, AuditRow)>> {
         let rows = sqlx::query(
-            "select created_at, actor, address, action, target, outcome
-             from audit order by id desc limit $1",
+            "select id, created_at, actor, address, action, target, outcome from audit
+             where id < $1 and ($2 is null or actor = $2)
+                 and ($3 is null or substr(action, 1, length($3)) = $3)
+             order by id desc limit $4",
         )
-        .bind(i64::from(limit))
+        .bind(page.before_id())
+        .bind(actor)
+        .bind(action)
+        .bind(page.rows())
         .fetch_all(&self.pool)
         .await
         .map_err(attempt("reading the audit record"))?;
         let read = |row: &SqliteRow| {
-            Ok(AuditRow {
+            let audit = AuditRow {
                 created_at: Stamp(row.try_get("created_at")?),
                 actor: row.try_get("actor")?,
                 address: row.try_get("address")?,
                 action: row.try_get("action")?,
                 target: row.try_get("target")?,
                 outcome: row.try_get("outcome")?,
-            })
+            };
+            Ok((row.try_get("id")?, audit))
         };
         rows.iter()
             .map(read)

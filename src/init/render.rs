@@ -78,6 +78,7 @@ macro_rules! template {
     };
 }
 
+template!(Web, "decnet-web.service.j2", Unit<'a>);
 template!(Bus, "decnet-bus.service.j2", Unit<'a>);
 template!(Api, "decnet-api.service.j2", Unit<'a>);
 template!(Collector, "decnet-collector.service.j2", Unit<'a>);
@@ -183,6 +184,7 @@ pub(super) fn units(choices: &Choices, around: &Surroundings) -> anyhow::Result<
         texts.push(match worker.name {
             "bus" => text(path, &Bus { u: &unit })?,
             "api" => text(path, &Api { u: &unit })?,
+            "web" => text(path, &Web { u: &unit })?,
             "collector" => text(path, &Collector { u: &unit })?,
             "mutator" => text(path, &Mutator { u: &unit })?,
             "ingester" => text(path, &Ingester { u: &unit })?,

@@ -171,6 +171,18 @@ pub const WORKERS: &[Worker] = &[
         topics_in: &["fleet.changed"],
         topics_out: &["decky.<host:name>.state"],
     },
+    Worker {
+        name: "web",
+        aliases: &[],
+        summary: "Dashboard in the browser; asks the API alone",
+        role: Role::Master,
+        in_target: true,
+        needs: &[Need::Network],
+        shape: Shape::Server,
+        threads: 1,
+        topics_in: &[],
+        topics_out: &[],
+    },
 ];
 
 /// The row named `name` or having it as an alias.

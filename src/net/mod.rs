@@ -2,6 +2,7 @@
 
 pub mod descriptor;
 pub mod file;
+pub mod http;
 pub mod lock;
 pub mod store;
 pub mod tail;

@@ -268,6 +268,13 @@ impl Browser {
         self.click("main button[type=submit]").await;
     }
 
+    /// Ends the session.
+    pub(crate) async fn log_out(&self) {
+        self.click("details.menu summary").await;
+        self.press("Log out").await;
+        self.find("[name=username]").await;
+    }
+
     /// The first login of all, with the change of password it asks for.
     pub(crate) async fn first_login(&self, lab: &Lab) {
         self.log_in("admin", &lab.first_password()).await;

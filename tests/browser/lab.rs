@@ -140,19 +140,21 @@ impl Lab {
             .1
     }
 
+    /// The id of some session that is on record.
+    pub(crate) fn a_session(&self) -> String {
+        self.until("a session", |lab| {
+            let text = lab.decnet(&["logs", "--json", "--kind", "command"]);
+            let line = text.lines().last()?;
+            let event: serde_json::Value = serde_json::from_str(line).ok()?;
+            Some(event["fields"]["session"].as_str()?.to_owned())
+        })
+    }
+
     /// Adds an account that need not change its password first.
     pub(crate) fn viewer(&self) -> (&'static str, &'static str) {
         let (name, password) = ("vera", "Looks-but-does-not-touch-7");
         let mut adding = command(self.dir.path());
-        adding.args([
-            "user",
-            "add",
-            name,
-            "--role",
-            "viewer",
-            "--password-stdin",
-            "--no-change",
-        ]);
+        adding.args(["user", "add", name, "--role", "viewer", "--stdin"]);
         let mut child = adding
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

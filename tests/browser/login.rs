@@ -35,8 +35,7 @@ fn the_first_login_asks_for_a_password_of_ones_own() {
             complaints.iter().all(|c| c.contains("401")),
             "{complaints:?}"
         );
-        browser.press("Log out").await;
-        browser.find("[name=username]").await;
+        browser.log_out().await;
         browser.go("/attackers").await;
         assert!(browser.place().await.starts_with("/login"));
         browser.fill("username", "admin").await;

@@ -38,6 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "fleet", "capture", "worker",
         ],
     ),
+    ("web", &["model", "config", "net", "worker"]),
     ("init", &["model", "config", "net", "systemd"]),
 ];
 

@@ -20,4 +20,5 @@ mod persona;
 mod reconciler;
 mod support;
 mod transcript;
+mod web;
 mod wire;

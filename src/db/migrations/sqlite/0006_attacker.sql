@@ -76,12 +76,13 @@ create table artifact_sightings (
 create index artifact_sightings_sha256 on artifact_sightings (sha256, n);
 create index artifact_sightings_attacker_ip on artifact_sightings (attacker_ip, n);
 
--- Events per minute, decky and service.
+-- Events per minute, decky and service; hits are those that somebody caused.
 create table log_minutes (
     minute  integer not null,                    -- since the epoch
     decky   text    not null,
     service text    not null,
     count   integer not null,
+    hits    integer not null,
     primary key (minute, decky, service)
 );
 

@@ -1,7 +1,7 @@
-//! Accepting connections: a cap on how many, a deadline for a request's head, and a
-//! stop that lets requests finish but waits for nobody.
+//! Serving HTTP/1: a cap on connections, a deadline for a request's head, and a stop that
+//! lets requests finish but waits for nobody. The api and the dashboard share it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
-use super::auth::Peer;
-use super::{Api, router, tail};
+/// Where a request came from; in the extensions of every request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
 
 /// Connections at a time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 1024;
@@ -28,13 +29,10 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 /// What requests get to finish after the stop; below the workers' grace time.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Serves until the API is stopped.
-pub async fn serve(listener: TcpListener, api: Api) {
-    let router = router::router(api.clone());
-    let stop = api.stop.clone();
+/// Serves until `stop`; then what is under way may finish within the grace time.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     let cut = CancellationToken::new();
     let tasks = TaskTracker::new();
-    tasks.spawn(tail::run(api));
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {

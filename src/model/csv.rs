@@ -2,7 +2,7 @@
 //! that would be a formula begins with an apostrophe.
 
 /// Adds one row.
-pub(super) fn row(out: &mut String, cells: &[&str]) {
+pub fn row(out: &mut String, cells: &[&str]) {
     for (n, cell) in cells.iter().enumerate() {
         if n > 0 {
             out.push(',');

@@ -1,0 +1,102 @@
+//! What every request and reply passes through: nothing another site makes a browser send
+//! changes anything, and nothing a page holds can load, run or frame what is not ours.
+
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::http::header::{self, HeaderName};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::error;
+
+/// Longest time to the head of a reply.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    img-src 'self' data:; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; \
+    base-uri 'none'";
+
+const HEADERS: [(HeaderName, &str); 7] = [
+    (header::CONTENT_SECURITY_POLICY, POLICY),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+/// Wraps every route and the fallback.
+pub(super) async fn edge(request: Request, next: Next) -> Response {
+    let safe = matches!(*request.method(), Method::GET | Method::HEAD);
+    let mut response = if !safe && !is_ours(request.headers()) {
+        error::plain(
+            StatusCode::FORBIDDEN,
+            "This form was sent from another site, so it was not carried out.",
+        )
+    } else {
+        match tokio::time::timeout(PATIENCE, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => StatusCode::GATEWAY_TIMEOUT.into_response(),
+        }
+    };
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Whether a page of ours made the browser send this. Every browser of today says so; one
+/// that does not must at least name our origin.
+fn is_ours(headers: &HeaderMap) -> bool {
+    let given = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+    match given("sec-fetch-site") {
+        Some(site) => matches!(site, "same-origin" | "none"),
+        None => {
+            let host = given("host").unwrap_or_default();
+            given("origin").is_some_and(|origin| {
+                origin
+                    .split_once("://")
+                    .is_some_and(|(_, place)| place == host && !host.is_empty())
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_pages_may_send_forms() {
+        let ours = |pairs: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.insert(*name, HeaderValue::from_static(value));
+            }
+            is_ours(&headers)
+        };
+        assert!(ours(&[("sec-fetch-site", "same-origin")]));
+        assert!(!ours(&[
+            ("sec-fetch-site", "cross-site"),
+            ("host", "h"),
+            ("origin", "http://h")
+        ]));
+        assert!(!ours(&[("sec-fetch-site", "same-site")]));
+        assert!(ours(&[("host", "h:8080"), ("origin", "http://h:8080")]));
+        assert!(!ours(&[("host", "h:8080"), ("origin", "http://h:8081")]));
+        assert!(!ours(&[("host", "h"), ("origin", "null")]));
+        assert!(!ours(&[]));
+    }
+}

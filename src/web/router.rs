@@ -1,0 +1,67 @@
+//! Every page, in reading order.
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+
+use super::{
+    Web, assets, attackers, credentials, edge, error, files, fleet, live, login, map, overview,
+    sessions, settings, stream, workers,
+};
+
+/// Largest form.
+const FORM_BYTES: usize = 64 * 1024;
+
+/// The whole dashboard.
+pub fn router(web: Web) -> Router {
+    Router::new()
+        // in and out
+        .route("/login", get(login::form).post(login::submit))
+        .route("/logout", post(login::logout))
+        .route("/password", get(login::password).post(login::change))
+        .route("/look", post(settings::look))
+        // what happens
+        .route("/", get(overview::page))
+        .route("/overview/part", get(overview::part))
+        .route("/overview/map.svg", get(map::svg))
+        .route("/live", get(live::page))
+        .route("/live.csv", get(live::export))
+        .route("/live/stream", get(stream::logs))
+        .route("/logs/{id}", get(live::one))
+        // who and what
+        .route("/attackers", get(attackers::list))
+        .route("/attackers/{id}", get(attackers::one))
+        .route("/sessions", get(sessions::list))
+        .route("/sessions/{id}", get(sessions::one))
+        .route("/sessions/{id}/transcript.cast", get(sessions::cast))
+        .route("/credentials", get(credentials::list))
+        .route("/credentials/reuse", get(credentials::reuse))
+        .route("/credentials/export/{form}", get(credentials::export))
+        .route("/artifacts", get(files::list))
+        .route("/artifacts/{sha256}", get(files::one))
+        .route("/artifacts/{sha256}/{form}", get(files::download_one))
+        // the installation
+        .route("/fleet", get(fleet::list))
+        .route("/fleet/part", get(fleet::part))
+        .route("/fleet/{name}", get(fleet::one))
+        .route("/fleet/{name}/{verb}", get(fleet::confirm).post(fleet::act))
+        .route("/workers", get(workers::page))
+        .route("/workers/part", get(workers::part))
+        .route("/workers/stream", get(stream::workers))
+        .route("/workers/start-all", post(workers::start_all))
+        .route("/workers/{name}", get(workers::log))
+        .route("/workers/{name}/{verb}", post(workers::act))
+        .route("/account", get(settings::account))
+        .route("/users", get(settings::users).post(settings::add_user))
+        .route(
+            "/users/{id}/{verb}",
+            get(settings::confirm).post(settings::change_user),
+        )
+        .route("/audit", get(settings::audit))
+        // the rest
+        .route("/assets/{hash}/{name}", get(assets::serve))
+        .fallback(error::not_found)
+        .layer(DefaultBodyLimit::max(FORM_BYTES))
+        .layer(axum::middleware::from_fn(edge::edge))
+        .with_state(web)
+}
