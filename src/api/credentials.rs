@@ -229,7 +229,7 @@ const EXPORTED: usize = 100_000;
 #[utoipa::path(
     get, path = "/credentials/export", tag = "findings", params(ExportQuery),
     responses(
-        (status = 200, content_type = "text/plain", body = String),
+        (status = 200, content((String = "text/plain"), (String = "text/csv"))),
         (status = 400, description = "A parameter is unknown or unusable", body = Problem),
     )
 )]

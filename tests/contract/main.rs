@@ -66,6 +66,7 @@ impl Server {
         token: &str,
         body: &str,
     ) -> serde_json::Value {
+        let _installed = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -90,7 +90,7 @@ async fn the_first_password_is_made_once_kept_private_and_its_file_goes_when_it_
     let password = std::fs::read_to_string(&path).unwrap().trim().to_owned();
     assert_eq!(password.len(), 24);
     let login = api.login("admin", &password).await.body;
-    assert_eq!(login["must_change_password"], false);
+    assert_eq!(login["must_change_password"], true);
     let token = login["token"].as_str().unwrap();
     let body = json!({"old_password": password, "new_password": "a brand new phrase"});
     assert_eq!(

@@ -1,5 +1,6 @@
 //! The API: in-process through its router, and as a server on a port of its own.
 
+mod accounts;
 mod findings;
 mod login;
 mod shape;
