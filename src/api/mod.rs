@@ -14,8 +14,10 @@ mod artifacts;
 mod attack_sessions;
 mod attackers;
 mod auth;
+mod catalog;
 mod credentials;
 mod csv;
+mod deckies;
 mod edge;
 mod error;
 mod extract;
@@ -79,6 +81,8 @@ pub struct State {
     seats: stream::Seats,
     pages: pages::Pages,
     counted: stats::Counted,
+    hits: deckies::Counted,
+    shown: deckies::Shown,
 }
 
 impl Deref for Api {
@@ -116,6 +120,8 @@ impl Api {
             seats: stream::Seats::default(),
             pages: pages::Pages::default(),
             counted: stats::Counted::default(),
+            hits: deckies::Counted::default(),
+            shown: deckies::Shown::default(),
         }))
     }
 

@@ -24,6 +24,7 @@ use utoipa::{Modify, OpenApi};
         (name = "auth", description = "Sessions and passwords"),
         (name = "workers", description = "The daemons"),
         (name = "findings", description = "What attackers did"),
+        (name = "fleet", description = "Deckies, and the jobs that change them"),
     ),
     security(("token" = [])),
     modifiers(&Token),

@@ -12,8 +12,8 @@ use utoipa_axum::routes;
 
 use super::error::Error;
 use super::{
-    Api, artifacts, attack_sessions, attackers, credentials, edge, health, logs, openapi, panel,
-    session, stats, stream, workers,
+    Api, artifacts, attack_sessions, attackers, catalog, credentials, deckies, edge, health, logs,
+    openapi, panel, session, stats, stream, workers,
 };
 
 /// Largest request body; nothing we take is near it.
@@ -57,6 +57,13 @@ fn v1() -> OpenApiRouter<Api> {
         .routes(routes!(artifacts::list))
         .routes(routes!(artifacts::one))
         .routes(routes!(artifacts::download))
+        // fleet
+        .routes(routes!(deckies::list))
+        .routes(routes!(deckies::one))
+        .routes(routes!(catalog::services))
+        .routes(routes!(catalog::schema))
+        .routes(routes!(catalog::archetypes))
+        .routes(routes!(catalog::distros))
 }
 
 fn parts() -> (Router<Api>, utoipa::openapi::OpenApi) {

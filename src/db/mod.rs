@@ -12,6 +12,7 @@ pub mod checkpoint;
 mod counter;
 pub mod credential;
 pub mod decky;
+pub mod hit;
 pub mod log;
 pub mod mutation;
 pub mod rollup;
