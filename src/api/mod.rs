@@ -21,7 +21,9 @@ mod deckies;
 mod edge;
 mod error;
 mod extract;
+mod fleet;
 mod health;
+mod jobs;
 mod logs;
 mod openapi;
 mod pages;
@@ -83,6 +85,8 @@ pub struct State {
     counted: stats::Counted,
     hits: deckies::Counted,
     shown: deckies::Shown,
+    orders: tokio::sync::Mutex<()>,
+    jobs: jobs::Followed,
 }
 
 impl Deref for Api {
@@ -122,6 +126,8 @@ impl Api {
             counted: stats::Counted::default(),
             hits: deckies::Counted::default(),
             shown: deckies::Shown::default(),
+            orders: tokio::sync::Mutex::default(),
+            jobs: jobs::Followed::default(),
         }))
     }
 

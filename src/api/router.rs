@@ -12,8 +12,8 @@ use utoipa_axum::routes;
 
 use super::error::Error;
 use super::{
-    Api, artifacts, attack_sessions, attackers, catalog, credentials, deckies, edge, health, logs,
-    openapi, panel, session, stats, stream, workers,
+    Api, artifacts, attack_sessions, attackers, catalog, credentials, deckies, edge, fleet, health,
+    jobs, logs, openapi, panel, session, stats, stream, workers,
 };
 
 /// Largest request body; nothing we take is near it.
@@ -59,11 +59,28 @@ fn v1() -> OpenApiRouter<Api> {
         .routes(routes!(artifacts::download))
         // fleet
         .routes(routes!(deckies::list))
-        .routes(routes!(deckies::one))
+        .routes(routes!(deckies::one, fleet::remove))
+        .merge(with_files())
+        .routes(routes!(fleet::redeploy))
+        .routes(routes!(fleet::mutate))
+        .routes(routes!(fleet::mutate_interval))
+        .routes(routes!(fleet::add_service))
+        .routes(routes!(fleet::remove_service))
+        .routes(routes!(fleet::configure))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::one))
         .routes(routes!(catalog::services))
         .routes(routes!(catalog::schema))
         .routes(routes!(catalog::archetypes))
         .routes(routes!(catalog::distros))
+}
+
+/// Routes whose bodies carry a deployment file.
+fn with_files() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(fleet::preview))
+        .routes(routes!(fleet::deploy))
+        .layer(DefaultBodyLimit::max(fleet::INI_BYTES))
 }
 
 fn parts() -> (Router<Api>, utoipa::openapi::OpenApi) {

@@ -17,7 +17,8 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 use super::auth::Peer;
-use super::{Api, router, tail};
+use super::{Api, jobs, router, tail};
+use crate::model::Stamp;
 
 /// Connections at a time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 1024;
@@ -34,6 +35,10 @@ pub async fn serve(listener: TcpListener, api: Api) {
     let stop = api.stop.clone();
     let cut = CancellationToken::new();
     let tasks = TaskTracker::new();
+    if let Err(error) = jobs::resume(&api.db, Stamp::now()).await {
+        tracing::error!("jobs: {:#}", anyhow::Error::new(error));
+    }
+    tasks.spawn(jobs::run(api.clone()));
     tasks.spawn(tail::run(api));
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {

@@ -13,6 +13,7 @@ mod counter;
 pub mod credential;
 pub mod decky;
 pub mod hit;
+pub mod job;
 pub mod log;
 pub mod mutation;
 pub mod rollup;
