@@ -127,7 +127,8 @@ pub(super) async fn preview(
     Json(body): Json<Deployment>,
 ) -> Result<axum::Json<Preview>, Error> {
     let order = read(&body)?;
-    let outcome = deploy::preview(&order, &api.config, Some(&api.db)).await?;
+    let lan = deploy::look(&order, &api.config).await?;
+    let outcome = deploy::preview(&order, lan, Some(&api.db)).await?;
     Ok(axum::Json(Preview {
         summary: outline::sentence(&outcome.changes),
         changes: outcome.changes.into_iter().map(Into::into).collect(),
@@ -508,7 +509,8 @@ impl Ask {
         let (db, job) = (&api.db, Some(job));
         match self {
             Ask::Deploy(order) => {
-                let outcome = deploy::write(order, &api.config, db, job).await?;
+                let lan = deploy::look(order, &api.config).await?;
+                let outcome = deploy::write(order, lan, db, job).await?;
                 return Ok(outcome.notes);
             }
             Ask::Remove(name) => deploy::remove(db, name, job).await?,

@@ -16,7 +16,7 @@ use super::{follow, output};
 use crate::bus::Bus;
 use crate::config::{Config, Sources};
 use crate::db::Db;
-use crate::deploy::{self, Order, Outcome};
+use crate::deploy::{self, Lan, Order, Outcome};
 use crate::fleet::Mode;
 use crate::fleet::ask::MUTATE_MAX_MIN;
 use crate::model::{Driver, Runtime, topic};
@@ -175,8 +175,9 @@ pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
         ip_start: args.ip_start.map(Into::into),
     };
     super::block_on(async {
+        let lan = deploy::look(&order, &config).await?;
         if args.dry_run {
-            let Outcome { changes, notes } = look_only(&order, &config).await?;
+            let Outcome { changes, notes } = look_only(&order, lan, &config).await?;
             tell(&notes);
             if args.json {
                 output::json(&serde_json::json!({"dry_run": true, "changes": changes}))?;
@@ -186,7 +187,7 @@ pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         let db = Db::open(&config.database).await?;
-        let Outcome { changes, notes } = deploy::write(&order, &config, &db, None).await?;
+        let Outcome { changes, notes } = deploy::write(&order, lan, &db, None).await?;
         tell(&notes);
         let bus = Bus::socket(&config.bus, "cli");
         bus.publish(topic::FLEET_CHANGED, "deploy", serde_json::json!({}));
@@ -207,12 +208,12 @@ pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
 }
 
 /// The plan, without creating or changing anything.
-async fn look_only(order: &Order, config: &Config) -> anyhow::Result<Outcome> {
+async fn look_only(order: &Order, lan: Lan, config: &Config) -> anyhow::Result<Outcome> {
     if !config.database.exists() {
-        return Ok(deploy::preview(order, config, None).await?);
+        return Ok(deploy::preview(order, lan, None).await?);
     }
     let db = Db::open_for_reading(&config.database).await?;
-    let outcome = deploy::preview(order, config, Some(&db)).await;
+    let outcome = deploy::preview(order, lan, Some(&db)).await;
     db.close().await;
     Ok(outcome?)
 }

@@ -22,7 +22,7 @@ const AHEAD_MAX: usize = 256;
 
 /// What was found.
 #[derive(Debug)]
-pub(super) struct Lan {
+pub struct Lan {
     /// How deckies of the LAN are attached; `None` when none is wanted there.
     pub(super) link: Option<Link>,
     /// Where addresses come from.

@@ -9,6 +9,8 @@
 
 mod lan;
 
+pub use lan::Lan;
+
 use std::net::IpAddr;
 
 use crate::config::Config;
@@ -62,18 +64,25 @@ pub struct Outcome {
     pub notes: Vec<String>,
 }
 
+/// Finds the network for an order: the first step, before there is a database.
+///
+/// # Errors
+/// When deckies want a LAN and none is named or found.
+pub async fn look(order: &Order, config: &Config) -> Result<Lan, Error> {
+    lan::look(order, config).await.map_err(impossible)
+}
+
 /// What [`write`] would do, without creating or changing anything; `None` is a database
 /// that does not exist yet.
 ///
 /// # Errors
 /// Every reason it cannot be done.
-pub async fn preview(order: &Order, config: &Config, db: Option<&Db>) -> Result<Outcome, Error> {
+pub async fn preview(order: &Order, mut lan: Lan, db: Option<&Db>) -> Result<Outcome, Error> {
     let (mut rows, mut secret) = (Vec::new(), None);
     if let Some(db) = db {
         rows = db.decky_list().await?;
         secret = db.installation_secret_present().await?;
     }
-    let mut lan = lan::look(order, config).await.map_err(impossible)?;
     let changes = plan_for(order, &rows, secret.as_deref(), &mut lan).await?;
     Ok(outcome(order, changes, lan))
 }
@@ -85,12 +94,11 @@ pub async fn preview(order: &Order, config: &Config, db: Option<&Db>) -> Result<
 /// Every reason it cannot be done; nothing is changed then.
 pub async fn write(
     order: &Order,
-    config: &Config,
+    mut lan: Lan,
     db: &Db,
     mut job: Option<&mut JobRow>,
 ) -> Result<Outcome, Error> {
     let secret = db.installation_secret(rand::random(), Stamp::now()).await?;
-    let mut lan = lan::look(order, config).await.map_err(impossible)?;
     let mut tries = 1;
     loop {
         let rows = db.decky_list().await?;
@@ -111,7 +119,7 @@ fn impossible(error: anyhow::Error) -> Error {
 }
 
 /// The file's notes first.
-fn outcome(order: &Order, changes: Plan, lan: lan::Lan) -> Outcome {
+fn outcome(order: &Order, changes: Plan, lan: Lan) -> Outcome {
     let notes = order.deployment.notes.iter().cloned();
     Outcome {
         changes,
@@ -123,7 +131,7 @@ async fn plan_for(
     order: &Order,
     rows: &[DeckyRow],
     secret: Option<&[u8]>,
-    lan: &mut lan::Lan,
+    lan: &mut Lan,
 ) -> Result<Plan, Error> {
     let runtime = order.deployment.ground.runtime();
     let wanted: Vec<Wanted> = order
