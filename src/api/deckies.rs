@@ -91,9 +91,12 @@ pub(super) struct DeckyDetail {
     settings: Settings,
 }
 
+/// What each decky got.
+type ByDecky = Arc<HashMap<String, Hits>>;
+
 /// What deckies got, as counted a moment ago.
 #[derive(Debug, Default)]
-pub(super) struct Counted(Mutex<Option<(Instant, Arc<HashMap<String, Hits>>)>>);
+pub(super) struct Counted(Mutex<Option<(Instant, ByDecky)>>);
 
 /// Personas with their keys, which take long to make. Only one is made at a time.
 #[derive(Debug, Default)]
@@ -152,7 +155,7 @@ pub(super) fn unknown() -> Error {
     Error::not_found("There is no such decky; GET /api/v1/deckies lists them.")
 }
 
-async fn hits(api: &Api) -> Result<Arc<HashMap<String, Hits>>, Error> {
+async fn hits(api: &Api) -> Result<ByDecky, Error> {
     let mut held = api.hits.0.lock().await;
     if let Some((at, hits)) = held.as_ref()
         && at.elapsed() < FRESH

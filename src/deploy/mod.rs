@@ -69,7 +69,8 @@ pub struct Outcome {
 /// # Errors
 /// When deckies want a LAN and none is named or found.
 pub async fn look(order: &Order, config: &Config) -> Result<Lan, Error> {
-    lan::look(order, config).await.map_err(impossible)
+    let found = lan::look(order, config).await;
+    found.map_err(|error| Error::Impossible(vec![format!("{error:#}")]))
 }
 
 /// What [`write`] would do, without creating or changing anything; `None` is a database
@@ -112,10 +113,6 @@ pub async fn write(
             }
         }
     }
-}
-
-fn impossible(error: anyhow::Error) -> Error {
-    Error::Impossible(vec![format!("{error:#}")])
 }
 
 /// The file's notes first.
