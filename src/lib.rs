@@ -7,6 +7,7 @@
 //!
 //! Roles: [`worker`] (background daemons), [`api`] (HTTP), [`web`] (dashboard), [`decoy`] (runs inside a
 //! decky, faces attackers), [`init`] (makes a host hold what it should).
+//! Shared by roles and command line: [`deploy`].
 //! Domain: [`persona`], [`fleet`], [`capture`]. Adapters: [`db`], [`bus`], [`systemd`],
 //! [`docker`], [`syslog`], [`net`]. Base: [`config`], [`model`].
 
@@ -18,6 +19,7 @@ pub mod cli;
 pub mod config;
 pub mod db;
 pub mod decoy;
+pub mod deploy;
 pub mod docker;
 pub mod fleet;
 pub mod init;

@@ -29,6 +29,31 @@ pub(super) struct Problem {
     pub(super) code: String,
     /// The id under which the server's log speaks of this request.
     pub(super) request_id: String,
+    /// What exactly is wrong, where that is more than one thing may be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) errors: Vec<Blame>,
+}
+
+/// One thing that is wrong with a request.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct Blame {
+    /// Line of a file, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) line: Option<usize>,
+    /// Name of a field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) field: Option<String>,
+    /// What is wrong and how to mend it.
+    pub(super) message: String,
+}
+
+impl std::fmt::Display for Blame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
+        f.write_str(&self.message)
+    }
 }
 
 /// A refused or failed request.
@@ -38,6 +63,7 @@ pub(super) struct Error {
     pub(super) code: &'static str,
     pub(super) detail: String,
     pub(super) retry_after: Option<Duration>,
+    pub(super) blames: Vec<Blame>,
     /// For the log only.
     pub(super) cause: Option<String>,
 }
@@ -49,8 +75,14 @@ impl Error {
             code,
             detail: detail.into(),
             retry_after: None,
+            blames: Vec::new(),
             cause: None,
         }
+    }
+
+    /// The same, with everything that is wrong.
+    pub(super) fn blaming(self, blames: Vec<Blame>) -> Self {
+        Self { blames, ..self }
     }
 
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
@@ -135,6 +167,7 @@ impl Error {
             detail: self.detail.clone(),
             code: self.code.to_owned(),
             request_id: request_id.to_owned(),
+            errors: self.blames.clone(),
         }
     }
 }

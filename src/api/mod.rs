@@ -14,13 +14,15 @@ mod artifacts;
 mod attack_sessions;
 mod attackers;
 mod auth;
+mod catalog;
 mod credentials;
 mod deckies;
-
 mod edge;
 mod error;
 mod extract;
+mod fleet;
 mod health;
+mod jobs;
 mod logs;
 mod openapi;
 mod pages;
@@ -81,6 +83,10 @@ pub struct State {
     seats: stream::Seats,
     pages: pages::Pages,
     counted: stats::Counted,
+    hits: deckies::Counted,
+    shown: deckies::Shown,
+    orders: tokio::sync::Mutex<()>,
+    jobs: jobs::Followed,
 }
 
 impl Deref for Api {
@@ -119,6 +125,10 @@ impl Api {
             seats: stream::Seats::default(),
             pages: pages::Pages::default(),
             counted: stats::Counted::default(),
+            hits: deckies::Counted::default(),
+            shown: deckies::Shown::default(),
+            orders: tokio::sync::Mutex::default(),
+            jobs: jobs::Followed::default(),
         }))
     }
 
@@ -165,9 +175,15 @@ impl Api {
 
 /// Serves until the API is stopped.
 pub async fn serve(listener: TcpListener, api: Api) {
+    if let Err(error) = jobs::resume(&api.db, Stamp::now()).await {
+        tracing::error!("jobs: {:#}", anyhow::Error::new(error));
+    }
     let tail = tokio::spawn(tail::run(api.clone()));
+    let jobs = tokio::spawn(jobs::run(api.clone()));
     http::serve(listener, router(api.clone()), api.stop.clone()).await;
     tail.abort();
+    // What is written goes on; the next start follows it.
+    jobs.abort();
 }
 
 /// Runs until stopped. While it serves, `api.addr` in the run directory holds the

@@ -26,6 +26,7 @@ use utoipa::{Modify, OpenApi};
         (name = "fleet", description = "Deckies"),
         (name = "workers", description = "The daemons"),
         (name = "findings", description = "What attackers did"),
+        (name = "fleet", description = "Deckies, and the jobs that change them"),
     ),
     security(("token" = [])),
     modifiers(&Token),

@@ -12,8 +12,8 @@ use utoipa_axum::routes;
 
 use super::error::Error;
 use super::{
-    Api, artifacts, attack_sessions, attackers, credentials, deckies, edge, health, logs, openapi,
-    panel, session, stats, stream, tokens, users, workers,
+    Api, artifacts, attack_sessions, attackers, catalog, credentials, deckies, edge, fleet, health,
+    jobs, logs, openapi, panel, session, stats, stream, tokens, users, workers,
 };
 
 /// Largest request body; nothing we take is near it.
@@ -44,11 +44,6 @@ fn v1() -> OpenApiRouter<Api> {
         .routes(routes!(users::role))
         .routes(routes!(users::reset))
         .routes(routes!(users::audit))
-        // fleet
-        .routes(routes!(deckies::list))
-        .routes(routes!(deckies::one, deckies::remove))
-        .routes(routes!(deckies::redeploy))
-        .routes(routes!(deckies::mutate))
         // findings
         .routes(routes!(stats::stats))
         .routes(routes!(stats::overview))
@@ -70,6 +65,30 @@ fn v1() -> OpenApiRouter<Api> {
         .routes(routes!(artifacts::list))
         .routes(routes!(artifacts::one))
         .routes(routes!(artifacts::download))
+        // fleet
+        .routes(routes!(deckies::list))
+        .routes(routes!(deckies::one, fleet::remove))
+        .merge(with_files())
+        .routes(routes!(fleet::redeploy))
+        .routes(routes!(fleet::mutate))
+        .routes(routes!(fleet::mutate_interval))
+        .routes(routes!(fleet::add_service))
+        .routes(routes!(fleet::remove_service))
+        .routes(routes!(fleet::configure))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::one))
+        .routes(routes!(catalog::services))
+        .routes(routes!(catalog::schema))
+        .routes(routes!(catalog::archetypes))
+        .routes(routes!(catalog::distros))
+}
+
+/// Routes whose bodies carry a deployment file.
+fn with_files() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(fleet::preview))
+        .routes(routes!(fleet::deploy))
+        .layer(DefaultBodyLimit::max(fleet::INI_BYTES))
 }
 
 fn parts() -> (Router<Api>, utoipa::openapi::OpenApi) {

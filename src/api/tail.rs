@@ -62,7 +62,7 @@ pub(super) fn frame(row: &LogRow) -> String {
 
 /// Reads until the API stops.
 pub(super) async fn run(api: Api) {
-    let mut hints = hints(&api);
+    let mut hints = hints(&api, &[topic::LOG], "stream");
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let tail = &api.tail;
@@ -126,10 +126,10 @@ fn tell(api: &Api, note: Note) {
 }
 
 /// One hint at most waits while we read; a bus that goes nowhere gives none.
-fn hints(api: &Api) -> mpsc::Receiver<()> {
+pub(super) fn hints(api: &Api, patterns: &[&str], who: &str) -> mpsc::Receiver<()> {
     let (hint, hints) = mpsc::channel(1);
     let stop = api.stop.clone();
-    match api.bus.subscribe(&[topic::LOG]) {
+    match api.bus.subscribe(patterns) {
         Ok(mut inbox) => {
             tokio::spawn(async move {
                 loop {
@@ -143,7 +143,7 @@ fn hints(api: &Api) -> mpsc::Receiver<()> {
                 }
             });
         }
-        Err(error) => tracing::error!("stream: {error}"),
+        Err(error) => tracing::error!("{who}: {error}"),
     }
     hints
 }

@@ -2,7 +2,6 @@
 //! in one transaction, then followed until it runs.
 
 mod ask;
-mod lan;
 mod show;
 
 use std::net::Ipv4Addr;
@@ -13,22 +12,17 @@ use std::time::Duration;
 use anyhow::Context;
 use ipnet::IpNet;
 
-use self::lan::Lan;
 use super::{follow, output};
 use crate::bus::Bus;
 use crate::config::{Config, Sources};
-use crate::db::decky::{DeckyRow, DeckyWrite};
-use crate::db::{self, Db};
+use crate::db::Db;
+use crate::deploy::{self, Lan, Order, Outcome};
+use crate::fleet::Mode;
 use crate::fleet::ask::MUTATE_MAX_MIN;
-use crate::fleet::ini::Deployment;
-use crate::fleet::{self, Action, Change, Mode, Plan, Pool, Pools, Wanted, plan};
-use crate::model::{Decky, Driver, Runtime, Service, Stamp, Wish, topic};
-use crate::persona::Persona;
+use crate::model::{Driver, Runtime, topic};
 
 /// Exit code of wrong usage.
 const EXIT_USAGE: u8 = 2;
-/// How often a deploy begins anew when somebody else changed a row meanwhile.
-const TRIES: usize = 3;
 
 /// Options.
 #[derive(Debug, clap::Args)]
@@ -171,13 +165,20 @@ pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(EXIT_USAGE));
     }
     let config = super::load(sources)?;
-    let deployment = ask::read(args)?;
+    let order = Order {
+        deployment: ask::read(args)?,
+        mode: if args.replace {
+            Mode::Replace
+        } else {
+            Mode::Additive
+        },
+        ip_start: args.ip_start.map(Into::into),
+    };
     super::block_on(async {
-        let mut lan = lan::look(args, &deployment, &config).await?;
-        lan.notes.splice(0..0, deployment.notes.iter().cloned());
+        let lan = deploy::look(&order, &config).await?;
         if args.dry_run {
-            let changes = look_only(args, &deployment, &config, &mut lan).await?;
-            tell(&lan.notes);
+            let Outcome { changes, notes } = look_only(&order, lan, &config).await?;
+            tell(&notes);
             if args.json {
                 output::json(&serde_json::json!({"dry_run": true, "changes": changes}))?;
             } else {
@@ -186,8 +187,8 @@ pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         let db = Db::open(&config.database).await?;
-        let changes = write(args, &deployment, &db, &mut lan).await?;
-        tell(&lan.notes);
+        let Outcome { changes, notes } = deploy::write(&order, lan, &db, None).await?;
+        tell(&notes);
         let bus = Bus::socket(&config.bus, "cli");
         bus.publish(topic::FLEET_CHANGED, "deploy", serde_json::json!({}));
         let names: Vec<&str> = changes.iter().map(|c| c.name.as_str()).collect();
@@ -207,111 +208,14 @@ pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
 }
 
 /// The plan, without creating or changing anything.
-async fn look_only(
-    args: &Args,
-    deployment: &Deployment,
-    config: &Config,
-    lan: &mut Lan,
-) -> anyhow::Result<Plan> {
-    let (mut rows, mut secret) = (Vec::new(), None);
-    if config.database.exists() {
-        let db = Db::open_for_reading(&config.database).await?;
-        rows = db.decky_list().await?;
-        secret = db.installation_secret_present().await?;
-        db.close().await;
+async fn look_only(order: &Order, lan: Lan, config: &Config) -> anyhow::Result<Outcome> {
+    if !config.database.exists() {
+        return Ok(deploy::preview(order, lan, None).await?);
     }
-    plan_for(args, deployment, &rows, secret.as_deref(), lan).await
-}
-
-/// Plans and writes the plan; again when a row changed between the two.
-async fn write(
-    args: &Args,
-    deployment: &Deployment,
-    db: &Db,
-    lan: &mut Lan,
-) -> anyhow::Result<Plan> {
-    let secret = db.installation_secret(rand::random(), Stamp::now()).await?;
-    let mut tries = 1;
-    loop {
-        let rows = db.decky_list().await?;
-        let changes = plan_for(args, deployment, &rows, Some(&secret), lan).await?;
-        match apply(db, &rows, &changes, &secret).await {
-            Err(db::Error::Conflict(_)) if tries < TRIES => tries += 1,
-            outcome => {
-                outcome?;
-                return Ok(changes);
-            }
-        }
-    }
-}
-
-async fn plan_for(
-    args: &Args,
-    deployment: &Deployment,
-    rows: &[DeckyRow],
-    secret: Option<&[u8]>,
-    lan: &mut Lan,
-) -> anyhow::Result<Plan> {
-    let runtime = deployment.ground.runtime();
-    let wanted: Vec<Wanted> = deployment
-        .asks
-        .iter()
-        .map(|ask| ask.clone().resolve(runtime, lan.link.as_ref(), secret))
-        .collect();
-    let mode = if args.replace {
-        Mode::Replace
-    } else {
-        Mode::Additive
-    };
-    let present: Vec<Decky> = rows.iter().map(|r| r.decky.clone()).collect();
-    lan::plan_probed(&present, &wanted, lan, mode).await
-}
-
-/// Writes the plan into the rows, in one transaction; draws the hosts that are new.
-async fn apply(
-    db: &Db,
-    rows: &[DeckyRow],
-    changes: &[Change],
-    secret: &[u8],
-) -> Result<(), db::Error> {
-    let now = Stamp::now();
-    let redrawn = |name: &str| changes.iter().any(|c| c.new_persona && c.name == name);
-    let present: Vec<&Persona> = rows
-        .iter()
-        .filter(|r| !redrawn(&r.decky.name))
-        .map(|r| &r.persona)
-        .collect();
-    let mut drawn: Vec<Persona> = Vec::new();
-    let mut writes = Vec::new();
-    for change in changes {
-        let persona = change.new_persona.then(|| {
-            let taken: Vec<&Persona> = present.iter().copied().chain(&drawn).collect();
-            let asked = fleet::ask::asked(&change.wish);
-            Persona::derive_unique(secret, &change.name, &asked, now, &taken)
-        });
-        drawn.extend(persona.clone());
-        let persona = persona.map(Box::new);
-        let (name, ip, wish) = (change.name.clone(), change.ip, change.wish.clone());
-        let version = change.version;
-        writes.push(match (change.action, persona) {
-            (Action::Keep, _) => continue,
-            (Action::Remove, _) => DeckyWrite::Remove { name, version },
-            (Action::Add, Some(persona)) => DeckyWrite::Add {
-                name,
-                ip,
-                wish,
-                persona,
-            },
-            (_, persona) => DeckyWrite::Set {
-                name,
-                version,
-                ip,
-                wish,
-                persona,
-            },
-        });
-    }
-    db.decky_apply(&writes, now).await
+    let db = Db::open_for_reading(&config.database).await?;
+    let outcome = deploy::preview(order, lan, Some(&db)).await;
+    db.close().await;
+    Ok(outcome?)
 }
 
 /// Notes go beside the output, which may be JSON.
@@ -319,35 +223,4 @@ fn tell(notes: &[String]) {
     for note in notes {
         eprintln!("note: {note}");
     }
-}
-
-/// Makes sure at least `count` default deckies are wanted; for `decnet up`.
-pub(super) async fn want_default(
-    config: &Config,
-    db: &Db,
-    count: usize,
-    services: &[Service],
-) -> anyhow::Result<()> {
-    let secret = db.installation_secret(rand::random(), Stamp::now()).await?;
-    let rows = db.decky_list().await?;
-    let present: Vec<Decky> = rows.iter().map(|r| r.decky.clone()).collect();
-    let wanted: Vec<Wanted> = (1..=count)
-        .map(|n| Wanted {
-            name: fleet::default_name(n),
-            ip: None,
-            wish: Wish {
-                services: services.to_vec(),
-                ..Wish::default()
-            },
-        })
-        .filter(|w| !present.iter().any(|r| r.name == w.name && !r.removed))
-        .collect();
-    let pools = Pools {
-        local: Pool::new(config.local_subnet),
-        lan: None,
-    };
-    let changes = plan::plan(&present, &wanted, &pools, Mode::Additive)
-        .map_err(|problems| anyhow::anyhow!("{}", problems.join("\n")))?;
-    apply(db, &rows, &changes, &secret).await?;
-    Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Subcommand;
 
 use super::output;
@@ -12,6 +12,7 @@ use crate::db::decky::DeckyRow;
 use crate::model::Service;
 use crate::persona::certificate::Certificate;
 use crate::persona::key::HostKey;
+use crate::persona::show;
 
 /// Options.
 #[derive(Debug, clap::Args)]
@@ -50,69 +51,23 @@ pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
     let Some(row) = rows.into_iter().find(|r| r.decky.name == *decky) else {
         bail!("there is no decky called '{decky}'; `decnet deckies` lists them");
     };
-    let certificate = row.persona.certificate();
-    let keys: Vec<HostKey> = row
-        .persona
-        .ssh_key_kinds()
-        .iter()
-        .map(|kind| row.persona.ssh_host_key(*kind))
-        .collect();
     if *json {
-        output::json(&as_json(&row, &certificate, &keys)?)?;
+        output::json(&as_json(&row))?;
     } else {
-        print(&row, &certificate, &keys)?;
+        print(
+            &row,
+            &row.persona.certificate(),
+            &show::host_keys(&row.persona),
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn as_json(
-    row: &DeckyRow,
-    certificate: &Certificate,
-    keys: &[HostKey],
-) -> anyhow::Result<serde_json::Value> {
-    let persona = &row.persona;
-    let mut shown = serde_json::to_value(persona)?;
-    let fields = shown.as_object_mut().context("a persona is an object")?;
-    for secret in ["seed", "site"] {
-        fields.insert(secret.to_owned(), "***".into());
-    }
+fn as_json(row: &DeckyRow) -> serde_json::Value {
+    let mut fields = show::shown(&row.persona);
     fields.insert("decky".to_owned(), row.decky.name.as_str().into());
     fields.insert("ip".to_owned(), row.decky.ip.to_string().into());
-    fields.insert("fqdn".to_owned(), persona.fqdn().into());
-    fields.insert(
-        "ipv6_link_local".to_owned(),
-        persona.ipv6_link_local().to_string().into(),
-    );
-    for (name, at) in [
-        ("installed_at", persona.installed_at),
-        ("booted_at", persona.booted_at),
-    ] {
-        fields.insert(name.to_owned(), at.to_string().into());
-    }
-    fields.insert(
-        "certificate".to_owned(),
-        serde_json::json!({
-            "subject": certificate.subject,
-            "issuer": certificate.issuer,
-            "names": certificate.names,
-            "serial": certificate.serial,
-            "not_before": certificate.not_before.to_string(),
-            "not_after": certificate.not_after.to_string(),
-            "sha256": certificate.fingerprint(),
-        }),
-    );
-    let keys: Vec<_> = keys
-        .iter()
-        .map(|k| serde_json::json!({"type": k.kind.name(), "fingerprint": k.fingerprint()}))
-        .collect();
-    fields.insert("ssh_host_keys".to_owned(), keys.into());
-    let identifiers: serde_json::Map<_, _> = persona
-        .identifiers()
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .collect();
-    fields.insert("identifiers".to_owned(), identifiers.into());
-    Ok(shown)
+    fields.into()
 }
 
 fn print(row: &DeckyRow, certificate: &Certificate, keys: &[HostKey]) -> anyhow::Result<()> {

@@ -4,17 +4,14 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::bail;
-
 use super::{follow, logs, output};
 use crate::bus::Bus;
 use crate::config::Sources;
-use crate::db::decky::{DeckyRow, DeckyWrite};
-use crate::db::{self, Db};
-use crate::model::{DeckyState, Stamp, topic};
-
-/// How often it is tried again when somebody else changed a row meanwhile.
-const TRIES: usize = 3;
+use crate::db::Db;
+use crate::db::decky::DeckyRow;
+use crate::deploy;
+use crate::fleet::edit;
+use crate::model::{DeckyState, Wish, topic};
 
 /// Options.
 #[derive(Debug, clap::Args)]
@@ -64,42 +61,19 @@ pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Counts the generation of the chosen rows up. Returns their names.
+/// Has the chosen deckies started anew. Returns their names.
 async fn restart(args: &Args, db: &Db) -> anyhow::Result<Vec<String>> {
-    let mut tries = 1;
-    loop {
-        let rows = db.decky_list().await?;
-        for id in &args.id {
-            if !rows.iter().any(|r| r.decky.name == *id && !r.decky.removed) {
-                bail!("there is no decky called '{id}'; `decnet deckies` lists them");
-            }
-        }
-        let chosen: Vec<DeckyRow> = rows.into_iter().filter(|r| chosen(args, r)).collect();
-        let writes: Vec<DeckyWrite> = chosen
-            .iter()
-            .map(|row| {
-                let mut wish = row.decky.wish.clone();
-                wish.generation = wish.generation.wrapping_add(1);
-                DeckyWrite::Set {
-                    name: row.decky.name.clone(),
-                    version: row.decky.version,
-                    ip: row.decky.ip,
-                    wish,
-                    persona: None,
-                }
-            })
-            .collect();
-        match db.decky_apply(&writes, Stamp::now()).await {
-            Err(db::Error::Conflict(_)) if tries < TRIES => tries += 1,
-            outcome => {
-                outcome?;
-                return Ok(chosen.into_iter().map(|r| r.decky.name).collect());
-            }
+    let rows = db.decky_list().await?;
+    for id in &args.id {
+        if !rows.iter().any(|r| r.decky.name == *id && !r.decky.removed) {
+            return Err(deploy::Error::Unknown(id.clone()).into());
         }
     }
+    let again = |wish: &Wish| Ok(edit::anew(wish));
+    Ok(deploy::amend(db, |row| chosen(args, row), again, None).await?)
 }
 
 fn chosen(args: &Args, row: &DeckyRow) -> bool {
     let sick = matches!(row.decky.state, DeckyState::Failed | DeckyState::Degraded);
-    !row.decky.removed && (args.all || args.id.contains(&row.decky.name) || args.failed && sick)
+    args.all || args.id.contains(&row.decky.name) || args.failed && sick
 }

@@ -13,11 +13,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
-use super::{deploy, output};
+use super::output;
 use crate::app;
 use crate::bus::Bus;
 use crate::config::{Config, Sources};
 use crate::db::Db;
+use crate::deploy;
 use crate::fleet;
 use crate::model::{Decky, DeckyState, Service};
 use crate::net::lock;

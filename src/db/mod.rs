@@ -13,6 +13,8 @@ pub mod checkpoint;
 mod counter;
 pub mod credential;
 pub mod decky;
+pub mod hit;
+pub mod job;
 pub mod log;
 pub mod mutation;
 pub mod rollup;

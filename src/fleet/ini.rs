@@ -203,7 +203,7 @@ fn offers(
 }
 
 /// Two sockets of one decky on the same port.
-fn port_clash(services: &[Service], customs: &[Custom]) -> Option<String> {
+pub(crate) fn port_clash(services: &[Service], customs: &[Custom]) -> Option<String> {
     let mut ports: BTreeMap<u16, &str> = services.iter().map(|s| (s.port(), s.slug())).collect();
     for custom in customs {
         for port in &custom.ports {

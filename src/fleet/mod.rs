@@ -4,10 +4,13 @@
 pub mod ask;
 mod custom;
 pub mod difference;
+pub mod edit;
 pub mod ini;
 pub mod mutation;
+pub mod outline;
 pub mod plan;
 pub mod pool;
+pub mod progress;
 pub mod state;
 
 pub use ask::{Ask, Ground};

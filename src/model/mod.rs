@@ -5,6 +5,7 @@ pub mod csv;
 pub mod decky;
 pub mod event;
 pub mod family;
+pub mod job;
 pub mod query;
 pub mod service;
 pub mod setting;

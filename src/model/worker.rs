@@ -148,7 +148,7 @@ pub const WORKERS: &[Worker] = &[
         needs: &[Need::Database, Need::State],
         shape: Shape::Pass,
         threads: 1,
-        topics_in: &["decky.*.mutate_request", "decky.*.state"],
+        topics_in: &["decky.*.mutate_request", "decky.*.state", "fleet.changed"],
         topics_out: &["decky.<name>.mutation", "fleet.changed"],
     },
     Worker {

@@ -21,6 +21,7 @@ mod linux;
 mod name;
 mod release;
 mod rsa;
+pub mod show;
 mod site;
 mod stream;
 mod vendor;

@@ -51,8 +51,8 @@ pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
     let db = ctx.db()?.clone();
     let mut requests = ctx.bus.subscribe(&[topic::MUTATE_REQUESTS])?;
     let mut listening = true;
-    // The reconciler says how a trial went.
-    let mut wake = ctx.wake(&[topic::DECKY_STATES], LOOK)?;
+    // The reconciler says how a trial went; a request may stand in the rows already.
+    let mut wake = ctx.wake(&[topic::DECKY_STATES, topic::FLEET_CHANGED], LOOK)?;
     let mut mutator = Mutator::default();
     ctx.pulse.ready("waiting for the first look");
     loop {

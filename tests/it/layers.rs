@@ -21,6 +21,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("persona", &["model"]),
     ("fleet", &["model", "config", "persona"]),
     ("capture", &["model", "persona"]),
+    // what is asked of the fleet becomes rows, for the command line and the API alike
+    (
+        "deploy",
+        &["model", "config", "netns", "db", "persona", "fleet"],
+    ),
     // faces attackers: can speak event lines and nothing else
     ("decoy", &["model", "config", "net", "syslog", "persona"]),
     // roles: meet through db and bus; `worker` is the shared Ctx, Wake and Pulse
@@ -35,7 +40,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "api",
         &[
             "model", "config", "net", "syslog", "bus", "db", "systemd", "docker", "persona",
-            "fleet", "capture", "worker",
+            "fleet", "capture", "deploy", "worker",
         ],
     ),
     ("web", &["model", "config", "net", "worker"]),

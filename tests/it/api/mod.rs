@@ -1,7 +1,9 @@
 //! The API: in-process through its router, and as a server on a port of its own.
 
 mod accounts;
+mod deckies;
 mod findings;
+mod fleet_live;
 mod login;
 mod shape;
 mod stream;

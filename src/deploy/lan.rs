@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use caps::{CapSet, Capability};
 use ipnet::IpNet;
 
-use super::Args;
+use super::Order;
 use crate::config::Config;
 use crate::fleet::ask::is_loopback;
 use crate::fleet::ini::Deployment;
@@ -22,7 +22,7 @@ const AHEAD_MAX: usize = 256;
 
 /// What was found.
 #[derive(Debug)]
-pub(super) struct Lan {
+pub struct Lan {
     /// How deckies of the LAN are attached; `None` when none is wanted there.
     pub(super) link: Option<Link>,
     /// Where addresses come from.
@@ -31,15 +31,12 @@ pub(super) struct Lan {
     pub(super) notes: Vec<String>,
 }
 
-/// Finds the network for the deckies of `deployment`.
+/// Finds the network for the deckies of `order`.
 ///
 /// # Errors
 /// When deckies want a LAN and none is named or found.
-pub(super) async fn look(
-    args: &Args,
-    deployment: &Deployment,
-    config: &Config,
-) -> anyhow::Result<Lan> {
+pub(super) async fn look(order: &Order, config: &Config) -> anyhow::Result<Lan> {
+    let deployment = &order.deployment;
     let ground = &deployment.ground;
     let mut lan = Lan {
         link: None,
@@ -61,7 +58,7 @@ pub(super) async fn look(
     if runtimes.iter().any(|runtime| *runtime != Runtime::Local) {
         attach(&runtimes, deployment, &mut lan).await?;
     }
-    if let Some(start) = args.ip_start.map(IpAddr::V4) {
+    if let Some(start) = order.ip_start {
         let pool = lan.pools.lan.as_mut().unwrap_or(&mut lan.pools.local);
         if !pool.subnet.contains(&start) {
             bail!("--ip-start: {start} is not in {}", pool.subnet);
@@ -163,7 +160,7 @@ pub(super) async fn plan_probed(
     wanted: &[Wanted],
     lan: &mut Lan,
     mode: Mode,
-) -> anyhow::Result<Plan> {
+) -> Result<Plan, Vec<String>> {
     let ours: BTreeSet<IpAddr> = rows.iter().map(|row| row.ip).collect();
     // First those that were asked for, so that all that is wrong is said at once.
     let mut looked_at: BTreeSet<IpAddr> = wanted
@@ -181,8 +178,7 @@ pub(super) async fn plan_probed(
     }
     let mut ahead = 0;
     loop {
-        let changes = plan::plan(rows, wanted, &lan.pools, mode)
-            .map_err(|problems| anyhow!("{}", problems.join("\n")))?;
+        let changes = plan::plan(rows, wanted, &lan.pools, mode)?;
         let mut new: Vec<IpAddr> = changes
             .iter()
             .filter(|c| c.wish.runtime != Runtime::Local && claims(c))
