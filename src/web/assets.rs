@@ -70,14 +70,12 @@ pub(super) async fn serve(
     Path((given, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response {
+    let wanted = format!("/assets/{given}/{name}");
     let found = ASSETS.iter().find(|asset| asset.name == name);
-    let Some(asset) = found.filter(|asset| hash(asset.content) == given) else {
+    let Some(asset) = found.filter(|asset| link(asset.name) == wanted) else {
         return error::not_found().await;
     };
-    let packed = headers
-        .get(header::ACCEPT_ENCODING)
-        .and_then(|v| v.to_str().ok())
-        .is_some_and(|accepted| accepted.contains("gzip"));
+    let packed = takes_gzip(&headers);
     let common = [
         (header::CONTENT_TYPE, asset.kind),
         (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
@@ -95,7 +93,16 @@ pub(super) async fn serve(
     (common, [(header::CONTENT_ENCODING, "gzip")], body).into_response()
 }
 
-fn gzip(content: &[u8]) -> Bytes {
+/// Whether whoever asks can unpack.
+pub(super) fn takes_gzip(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(header::ACCEPT_ENCODING);
+    accepted
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|accepted| accepted.contains("gzip"))
+}
+
+/// Packs.
+pub(super) fn gzip(content: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     // Writing to memory does not fail; an empty body would be noticed at once.
     let written = encoder.write_all(content);

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::Web;
 use super::error::Failure;
+use super::text;
 
 /// Longest wait for a reply; streams have none.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -95,7 +96,8 @@ impl Web {
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = body(reply).await?;
         let said: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let word = |key: &str| said[key].as_str().unwrap_or_default().to_owned();
+        // A detail may repeat what somebody typed.
+        let word = |key: &str| text::word(&said, key);
         let code = word("code");
         Err(match (status, code.as_str()) {
             (StatusCode::UNAUTHORIZED, "unauthorized") => Failure::LoggedOut(back.to_owned()),
@@ -111,7 +113,7 @@ impl Web {
     /// `GET`s JSON.
     pub(super) async fn get(&self, caller: &Caller, path: &str) -> Result<Value, Failure> {
         let request = self.request(caller, Method::GET, path).await;
-        let reply = self.reply(request.timeout(PATIENCE), path).await?;
+        let reply = self.reply(request.timeout(PATIENCE), "/").await?;
         json(reply).await
     }
 

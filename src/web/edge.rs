@@ -37,7 +37,10 @@ const HEADERS: [(HeaderName, &str); 7] = [
 /// Wraps every route and the fallback.
 pub(super) async fn edge(request: Request, next: Next) -> Response {
     let safe = matches!(*request.method(), Method::GET | Method::HEAD);
-    let mut response = if !safe && !is_ours(request.headers()) {
+    let fragment = request.headers().contains_key("hx-request");
+    let mut response = if climbs(request.uri().path()) {
+        error::not_found().await
+    } else if !safe && !is_ours(request.headers()) {
         error::plain(
             StatusCode::FORBIDDEN,
             "This form was sent from another site, so it was not carried out.",
@@ -48,6 +51,16 @@ pub(super) async fn edge(request: Request, next: Next) -> Response {
             Err(_) => StatusCode::GATEWAY_TIMEOUT.into_response(),
         }
     };
+    if fragment
+        && response.status().is_redirection()
+        && let Some(to) = response.headers_mut().remove(header::LOCATION)
+    {
+        // The browser would follow in silence, and the login form would become a part of
+        // the page. This way the whole page goes there.
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let name = HeaderName::from_static("hx-redirect");
+        response.headers_mut().insert(name, to);
+    }
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         headers
@@ -55,6 +68,15 @@ pub(super) async fn edge(request: Request, next: Next) -> Response {
             .or_insert(HeaderValue::from_static(value));
     }
     response
+}
+
+/// Whether a path has a segment of dots. Browsers resolve these themselves; in a name that is
+/// put into a path of the API it would lead to another route, encoded or not.
+fn climbs(path: &str) -> bool {
+    let mut segments = path
+        .split('/')
+        .map(|s| s.replace("%2e", ".").replace("%2E", "."));
+    segments.any(|segment| segment == "." || segment == "..")
 }
 
 /// Whether a page of ours made the browser send this. Every browser of today says so; one
@@ -77,6 +99,22 @@ fn is_ours(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_name_is_a_step_in_a_path() {
+        for bad in ["/fleet/..", "/users/%2e%2E/delete", "/logs/.%2e", "/a/./b"] {
+            assert!(climbs(bad), "{bad}");
+        }
+        for fine in [
+            "/",
+            "/fleet/a..b",
+            "/fleet/...",
+            "/live.csv",
+            "/logs/..%2Fworkers",
+        ] {
+            assert!(!climbs(fine), "{fine}");
+        }
+    }
 
     #[test]
     fn only_our_own_pages_may_send_forms() {

@@ -91,12 +91,7 @@ impl IntoResponse for Failure {
         match self {
             Failure::LoggedOut(back) => {
                 let to = format!("/login?next={}", super::text::encode(&back));
-                let mut response = Redirect::to(&to).into_response();
-                // A fragment must not become a login form inside a page.
-                if let Ok(to) = HeaderValue::from_str(&to) {
-                    response.headers_mut().insert("hx-redirect", to);
-                }
-                response
+                Redirect::to(&to).into_response()
             }
             Failure::MustChange => Redirect::to("/password").into_response(),
             Failure::Api {

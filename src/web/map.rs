@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 
 use super::Web;
+use super::assets::{gzip, takes_gzip};
 use super::error::Failure;
 use super::visitor::Visitor;
 
@@ -50,7 +51,11 @@ const COLOURS: [&str; 6] = [
 ];
 
 /// The map.
-pub(super) async fn svg(State(web): State<Web>, visitor: Visitor) -> Result<Response, Failure> {
+pub(super) async fn svg(
+    State(web): State<Web>,
+    visitor: Visitor,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
     let seen = web.get(&visitor.caller, "/stats/overview").await?;
     let counts: Vec<(&str, i64)> = seen["countries"]
         .as_array()
@@ -84,7 +89,15 @@ pub(super) async fn svg(State(web): State<Web>, visitor: Visitor) -> Result<Resp
         );
     }
     out.push_str("</svg>");
-    Ok(([(header::CONTENT_TYPE, "image/svg+xml")], out).into_response())
+    let kind = [
+        (header::CONTENT_TYPE, "image/svg+xml"),
+        (header::VARY, "accept-encoding"),
+    ];
+    if !takes_gzip(&headers) {
+        return Ok((kind, out).into_response());
+    }
+    let packed = [(header::CONTENT_ENCODING, "gzip")];
+    Ok((kind, packed, gzip(out.as_bytes())).into_response())
 }
 
 #[cfg(test)]

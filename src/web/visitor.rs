@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
@@ -89,6 +89,22 @@ impl Web {
     }
 }
 
+/// The page to come back to after a login: what was asked for, unless that is a form's
+/// target or a part of a page, which are no places of their own.
+fn page_of(parts: &Parts, here: &str) -> String {
+    let from = if parts.headers.contains_key("hx-request") {
+        parts.headers.get("hx-current-url")
+    } else if parts.method == Method::GET {
+        return here.to_owned();
+    } else {
+        parts.headers.get(header::REFERER)
+    };
+    let from = from.and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let place = from.split_once("://").map_or(from, |(_, rest)| rest);
+    let path = place.find('/').and_then(|at| place.get(at..));
+    super::page::local(path.unwrap_or("/")).to_owned()
+}
+
 impl FromRequestParts<Web> for Visitor {
     type Rejection = Failure;
 
@@ -100,10 +116,10 @@ impl FromRequestParts<Web> for Visitor {
             .map_or("/", |p| p.as_str())
             .to_owned();
         if caller.token.is_empty() {
-            return Err(Failure::LoggedOut(here));
+            return Err(Failure::LoggedOut(page_of(parts, &here)));
         }
         let me = web.get(&caller, "/auth/me").await.map_err(|f| match f {
-            Failure::LoggedOut(_) => Failure::LoggedOut(here.clone()),
+            Failure::LoggedOut(_) => Failure::LoggedOut(page_of(parts, &here)),
             other => other,
         })?;
         if me["must_change_password"] == Value::Bool(true) {

@@ -36,33 +36,45 @@ function follow(bar) {
     state.textContent = text;
     state.className = 'state ' + (kind || '');
   };
+  const link = (td, text, href) => {
+    const a = document.createElement('a');
+    a.href = href;
+    a.textContent = text;
+    td.append(a);
+  };
   const cell = (row, text, href) => {
     const td = row.insertCell();
-    if (href) {
-      const a = document.createElement('a');
-      a.href = href;
-      a.textContent = text;
-      td.append(a);
-    } else {
-      td.textContent = text;
-    }
+    if (href) link(td, text, href);
+    else td.textContent = text;
     return td;
   };
+  // Times in the zone of the rows that were there before; Swedes write them as we do.
+  let clock = null;
+  try {
+    clock = new Intl.DateTimeFormat('sv-SE', { timeZone: bar.dataset.zone, dateStyle: 'short', timeStyle: 'medium' });
+  } catch { /* The server's own zone has no name that a browser knows. */ }
+  const time = (stamp) => clock ? clock.format(new Date(stamp)) : stamp.slice(0, 19).replace('T', ' ') + 'Z';
   const own = new Set(['src_ip', 'src_port', 'dst_ip', 'dst_port', 'proto', 'session', 'eid', 'secret_b64']);
   const seen = (text) => String(text).replace(/[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g,
     (c) => '\\u{' + c.codePointAt(0).toString(16) + '}');
   const show = (event) => {
     const row = body.insertRow(0);
-    const at = event.timestamp.slice(0, 19).replace('T', ' ') + 'Z';
-    cell(row, at, '/logs/' + event.id).className = 'nowrap';
+    cell(row, time(event.timestamp), '/logs/' + event.id).className = 'nowrap';
     cell(row, seen(event.decky)).className = 'nowrap';
     cell(row, seen(event.service));
     cell(row, seen(event.event_type));
     const ip = event.attacker_ip || '';
     cell(row, seen(ip), ip && '/attackers/' + encodeURIComponent(ip));
-    const what = Object.entries(event.fields || {}).filter(([k]) => !own.has(k))
+    const fields = event.fields || {};
+    const what = Object.entries(fields).filter(([k]) => !own.has(k))
       .map(([k, v]) => k + '=' + v).join(' ');
-    cell(row, seen(what.slice(0, 300))).className = 'wrap';
+    const last = cell(row, seen(what.slice(0, 300)) + ' ');
+    last.className = 'wrap';
+    if (fields.stored === 'true') link(last, 'file', '/artifacts/' + encodeURIComponent(fields.sha256));
+    if (fields.session) {
+      last.append(' ');
+      link(last, 'session', '/sessions/' + encodeURIComponent(fields.session));
+    }
     while (body.rows.length > most) body.deleteRow(-1);
   };
   const source = new EventSource(bar.dataset.stream);
@@ -158,3 +170,11 @@ document.querySelectorAll('[data-player]').forEach(play);
 const charts = () => document.querySelectorAll('[data-chart]').forEach(draw);
 charts();
 document.body.addEventListener('htmx:afterSwap', charts);
+// A chart whose place is replaced would otherwise be kept for ever.
+document.body.addEventListener('htmx:beforeSwap', (swap) => {
+  if (!window.echarts) return;
+  swap.detail.target.querySelectorAll('[data-chart]').forEach((place) => {
+    const chart = echarts.getInstanceByDom(place);
+    if (chart) chart.dispose();
+  });
+});

@@ -1,5 +1,7 @@
 //! The dashboard over a real API, in process: what a browser would be sent.
 
+mod hostile;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;

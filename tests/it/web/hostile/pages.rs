@@ -1,0 +1,309 @@
+//! What holds for every page: nothing hostile acts, viewers are offered nothing they may
+//! not do, and every link leads somewhere.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use axum::http::StatusCode;
+
+use super::markup::{dangers, tags};
+use super::{Dashboard, Who};
+
+/// Pages that anybody logged in may see.
+const FOR_ALL: [&str; 21] = [
+    "/",
+    "/overview/part",
+    "/live",
+    "/live?q=%3Cscript%3Ealert(1)%3C/script%3E%E2%80%AE&range=1h",
+    "/live?q=%22",
+    "/logs/42",
+    "/attackers",
+    "/attackers?search=%22%3E%3Cimg%20src%3Dx%20onerror%3Dalert(2)%3E&sort=active",
+    "/attackers/0199-id",
+    "/sessions?src=203.0.113.7&decky=%00%1b",
+    "/sessions/01SESSION",
+    "/credentials?principal=%22%27%3E",
+    "/credentials/reuse",
+    "/artifacts?service=%E2%80%AE",
+    "/artifacts/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "/fleet?search=&state=",
+    "/fleet/part",
+    "/fleet/web-01",
+    "/workers",
+    "/workers/part",
+    "/account",
+];
+
+/// Pages of administrators.
+const FOR_ADMINS: [&str; 7] = [
+    "/workers/bus",
+    "/users",
+    "/users/u-1/delete?name=%3Cscript%3E%00",
+    "/users/u-1/reset?name=%E2%80%AE",
+    "/audit?actor=%3Cscript%3E&action=%00",
+    "/fleet/web-01/teardown",
+    "/fleet/%3Cscript%3E%00/redeploy",
+];
+
+#[tokio::test]
+async fn nothing_an_attacker_wrote_acts_on_any_page() {
+    let dashboard = Dashboard::new().await;
+    let mut wrong = Vec::new();
+    let mut shown = 0;
+    for path in FOR_ALL.iter().chain(&FOR_ADMINS) {
+        let page = dashboard.get(Who::Admin, path).await;
+        assert_eq!(page.status, StatusCode::OK, "{path}: {}", page.text());
+        let text = page.text();
+        shown += usize::from(text.contains("alert(1)"));
+        let found = dangers(&text);
+        wrong.extend(found.into_iter().map(|danger| format!("{path}: {danger}")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(shown > 15, "what attackers write is shown at all: {shown}");
+}
+
+#[tokio::test]
+async fn what_forms_and_failures_say_is_escaped_too() {
+    let dashboard = Dashboard::new().await;
+    for (path, form) in [
+        ("/users", "username=x&role=viewer"),
+        ("/users/u-1/reset", ""),
+        (
+            "/login",
+            "username=%3Cscript%3E&password=wrong&next=%22%3E%3Cscript%3E",
+        ),
+    ] {
+        let page = dashboard.post(Who::Admin, path, form).await;
+        assert_eq!(page.status, StatusCode::OK, "{path}");
+        assert_eq!(dangers(&page.text()), [""; 0], "{path}");
+    }
+    let page = dashboard.get(Who::Admin, "/logs/999").await;
+    assert_eq!(page.status, StatusCode::NOT_FOUND);
+    assert_eq!(dangers(&page.text()), [""; 0]);
+    assert!(page.text().contains("01REQUESTID"), "{}", page.text());
+}
+
+#[tokio::test]
+async fn what_an_order_came_to_is_said_on_the_next_page_and_only_there() {
+    let dashboard = Dashboard::new().await;
+    let done = dashboard.post(Who::Admin, "/workers/start-all", "").await;
+    let shown = if done.status == StatusCode::OK {
+        done.text()
+    } else {
+        assert_eq!(done.status, StatusCode::SEE_OTHER);
+        let cookie = done.cookie("decnet_said").expect("nothing was said");
+        assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"));
+        // Browsers drop cookies above 4 KiB in silence.
+        assert!(cookie.len() < 4096, "{}", cookie.len());
+        let said = cookie.split(';').next().unwrap();
+        let request = Dashboard::request(Who::Nobody, axum::http::Method::GET, "/workers")
+            .header("cookie", format!("decnet_session=admin-token; {said}"))
+            .body(axum::body::Body::empty());
+        let page = dashboard.send(request.unwrap()).await;
+        let spent = page.cookie("decnet_said").unwrap();
+        assert!(spent.contains("Max-Age=0"), "{spent}");
+        page.text()
+    };
+    assert_eq!(dangers(&shown), [""; 0]);
+    for part in ["collector: started", "already-running", "failed"] {
+        assert!(shown.contains(part), "{part} is not said");
+    }
+}
+
+#[tokio::test]
+async fn a_viewer_is_offered_nothing_that_only_administrators_may_do() {
+    let dashboard = Dashboard::new().await;
+    let mut wrong = Vec::new();
+    for path in FOR_ALL {
+        let page = dashboard.get(Who::Viewer, path).await;
+        assert_eq!(page.status, StatusCode::OK, "{path}");
+        for tag in tags(&page.text()) {
+            let action = tag.attribute("action").unwrap_or_default();
+            let posts = tag.attribute("method").is_some_and(|m| m == "post");
+            if tag.name == "form" && posts && !["/look", "/logout"].contains(&action) {
+                wrong.push(format!("{path}: a form to {action}"));
+            }
+            let href = tag.attribute("href").unwrap_or_default();
+            let admin = ["/users", "/audit"].iter().any(|p| href.starts_with(p))
+                || href.starts_with("/fleet/") && href.matches('/').count() > 2
+                || href.starts_with("/artifacts/") && href.matches('/').count() > 2
+                || href.starts_with("/workers/");
+            if admin {
+                wrong.push(format!("{path}: a link to {href}"));
+            }
+        }
+    }
+    for path in FOR_ADMINS {
+        let page = dashboard.get(Who::Viewer, path).await;
+        if page.status != StatusCode::FORBIDDEN {
+            wrong.push(format!("{path}: {}", page.status));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(dashboard.api.changes().is_empty());
+}
+
+#[tokio::test]
+async fn every_link_and_every_form_leads_somewhere() {
+    let dashboard = Dashboard::new().await;
+    let mut queue: VecDeque<(String, String)> = FOR_ALL
+        .iter()
+        .chain(&FOR_ADMINS)
+        .map(|path| ((*path).to_owned(), "the list".to_owned()))
+        .collect();
+    let mut seen: BTreeSet<String> = queue.iter().map(|(path, _)| path.clone()).collect();
+    let mut wrong = BTreeSet::new();
+    while let Some((path, from)) = queue.pop_front() {
+        if path.contains("/stream") {
+            continue;
+        }
+        let page = dashboard.get(Who::Admin, &path).await;
+        if page.status == StatusCode::NOT_FOUND || page.status.is_server_error() {
+            wrong.insert(format!("{from} leads to {path}: {}", page.status));
+        }
+        if !page.header("content-type").starts_with("text/html") || seen.len() > 400 {
+            continue;
+        }
+        for tag in tags(&page.text()) {
+            if tag.attribute("method") == Some("post") {
+                // Without its token a form that exists is refused, and nothing happens.
+                let action = tag.attribute("action").unwrap_or_default();
+                let tried = dashboard.post_bare(Who::Admin, action, "").await;
+                if !["/login", "/password"].contains(&action)
+                    && tried.status != StatusCode::FORBIDDEN
+                {
+                    wrong.insert(format!("{path}: a form to {action}: {}", tried.status));
+                }
+                continue;
+            }
+            for name in [
+                "href",
+                "src",
+                "action",
+                "data-fresh",
+                "data-stream",
+                "data-on",
+            ] {
+                let Some(target) = tag.attribute(name) else {
+                    continue;
+                };
+                let target = target.split('#').next().unwrap_or_default();
+                if target.is_empty() || target == "data:," {
+                    continue;
+                }
+                if !target.starts_with('/') || target.starts_with("//") {
+                    wrong.insert(format!("{path}: {name}={target} leaves the site"));
+                } else if seen.insert(target.to_owned()) {
+                    queue.push_back((target.to_owned(), path.clone()));
+                }
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{}",
+        wrong.into_iter().collect::<Vec<_>>().join("\n")
+    );
+    assert!(seen.len() > 60, "{seen:?}");
+}
+
+#[tokio::test]
+async fn every_page_has_landmarks_a_title_one_main_heading_and_labels() {
+    let dashboard = Dashboard::new().await;
+    let mut wrong = Vec::new();
+    for path in FOR_ALL.iter().chain(&FOR_ADMINS) {
+        if path.contains("/part") {
+            continue;
+        }
+        let text = dashboard.get(Who::Admin, path).await.text();
+        let tags = tags(&text);
+        for once in ["header", "main", "title", "h1"] {
+            let count = tags.iter().filter(|tag| tag.name == once).count();
+            if count != 1 {
+                wrong.push(format!("{path}: {count} × <{once}>"));
+            }
+        }
+        if tags
+            .iter()
+            .all(|t| t.name != "html" || t.attribute("lang").is_none())
+        {
+            wrong.push(format!("{path}: no language"));
+        }
+        let mut level = 1;
+        for tag in &tags {
+            if let Some(next) = tag
+                .name
+                .strip_prefix('h')
+                .and_then(|n| n.parse::<u32>().ok())
+            {
+                if next > level + 1 {
+                    wrong.push(format!("{path}: h{next} after h{level}"));
+                }
+                level = next;
+            }
+            if tag.name == "th" && tag.attribute("scope").is_none() {
+                wrong.push(format!("{path}: a th without scope"));
+            }
+            if tag.name == "img" && tag.attribute("alt").is_none() {
+                wrong.push(format!("{path}: an img without alt"));
+            }
+        }
+        let tables = text.matches("<table").count();
+        if text.matches("<caption").count() != tables {
+            wrong.push(format!("{path}: a table without caption"));
+        }
+    }
+    wrong.dedup();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn exports_do_not_run_in_a_spreadsheet() {
+    let dashboard = Dashboard::new().await;
+    let page = dashboard.get(Who::Viewer, "/live.csv").await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.header("content-disposition").starts_with("attachment"));
+    assert_eq!(page.header("x-content-type-options"), "nosniff");
+    let text = page.text();
+    // A cell begins behind a comma or at the beginning of a row, outside quotes.
+    let mut quoted = false;
+    let mut begins = true;
+    for c in text.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            ',' | '\n' if !quoted => begins = true,
+            '\r' if !quoted => {}
+            c => {
+                assert!(
+                    !begins || !"=+-@\t\r\n".contains(c),
+                    "a cell begins with {c:?}: {text}"
+                );
+                begins = false;
+            }
+        }
+        assert!(c != '\0');
+    }
+    assert!(!quoted && text.contains("alert(1)"), "{text}");
+}
+
+#[tokio::test]
+async fn what_is_typed_into_a_filter_reaches_the_api_and_the_next_page() {
+    let dashboard = Dashboard::new().await;
+    let path = "/attackers?search=203.0&country=DE&activity=&sort=active&evil=1";
+    let page = dashboard.get(Who::Viewer, path).await;
+    let asked = dashboard.api.asked();
+    let asked = asked
+        .iter()
+        .find(|a| a.path.starts_with("/attackers"))
+        .unwrap();
+    // The API refuses parameters it does not know and values that are empty.
+    assert_eq!(asked.path, "/attackers?search=203.0&country=DE&sort=active");
+    let text = page.text();
+    let older = tags(&text)
+        .into_iter()
+        .find(|tag| tag.attribute("rel") == Some("next"))
+        .expect("no link to older ones");
+    let href = older.attribute("href").unwrap();
+    for part in ["search=203.0", "country=DE", "sort=active", "before=77"] {
+        assert!(href.contains(part), "{href}");
+    }
+}
