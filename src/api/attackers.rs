@@ -349,7 +349,9 @@ pub(super) fn command_line(row: &LogRow) -> String {
     let parts = [
         "command", "method", "path", "target", "url", "arg", "args", "argument", "script",
     ];
-    let found: Vec<&str> = parts.iter().filter_map(|key| event.field(key)).collect();
+    let found = parts.iter().filter_map(|key| event.field(key));
+    // A list of arguments repeats what the command already says.
+    let found: Vec<&str> = found.filter(|text| !text.starts_with('[')).collect();
     found.join(" ")
 }
 
