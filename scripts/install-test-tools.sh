@@ -34,6 +34,10 @@ for tool in $tools; do
 		esac
 	fi
 done
+# vsftpd is only unpacked, so what it links to is not pulled in with it.
+if [ ! -e /usr/lib/x86_64-linux-gnu/libwrap.so.0 ]; then
+	missing="$missing libwrap0"
+fi
 # A virtual environment needs ensurepip, which Debian packages apart.
 if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
 	missing="$missing python3-venv"
