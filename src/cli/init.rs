@@ -91,11 +91,29 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         // The failing step is on the screen already.
         return Ok(ExitCode::FAILURE);
     }
+    let here = !args.json && !args.deinit && !args.dry_run && args.prefix.is_none();
+    if outcome.is_ok() && here {
+        greet();
+    }
     match outcome {
         Ok(()) if report.unit_down => Ok(ExitCode::from(EXIT_UNIT_DOWN)),
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(_) if args.json => Ok(ExitCode::FAILURE),
         Err(error) => Err(error),
+    }
+}
+
+/// What to do next, once the dashboard of this host serves.
+fn greet() {
+    let Ok(address) = std::fs::read_to_string("/run/decnet/web.addr") else {
+        return;
+    };
+    print_line(&format!("The dashboard: http://{}/", address.trim()));
+    let password = "/var/lib/decnet/admin-password";
+    if std::path::Path::new(password).exists() {
+        print_line(&format!(
+            "Log in as admin; the first password: sudo cat {password}"
+        ));
     }
 }
 

@@ -73,7 +73,7 @@ pub async fn look(order: &Order, config: &Config) -> Result<Lan, Error> {
     found.map_err(|error| Error::Impossible(vec![format!("{error:#}")]))
 }
 
-/// What [`write`] would do, without creating or changing anything; `None` is a database
+/// What [`write()`] would do, without creating or changing anything; `None` is a database
 /// that does not exist yet.
 ///
 /// # Errors

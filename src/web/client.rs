@@ -99,12 +99,19 @@ impl Web {
         // A detail may repeat what somebody typed.
         let word = |key: &str| text::word(&said, key);
         let code = word("code");
+        // All that is wrong at once, each with its line.
+        let mut detail = word("detail");
+        for error in said["errors"].as_array().map_or(&[][..], Vec::as_slice) {
+            let line = error["line"].as_u64();
+            let line = line.map(|n| format!("line {n}: ")).unwrap_or_default();
+            detail.push_str(&format!("\n{line}{}", text::word(error, "message")));
+        }
         Err(match (status, code.as_str()) {
             (StatusCode::UNAUTHORIZED, "unauthorized") => Failure::LoggedOut(back.to_owned()),
             (_, "password-change-required") => Failure::MustChange,
             _ => Failure::Api {
                 status,
-                detail: word("detail"),
+                detail,
                 request_id: word("request_id"),
             },
         })

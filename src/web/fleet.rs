@@ -225,6 +225,7 @@ pub(super) async fn act(
         .send(&posted.visitor.caller, method, &path, &json!({}))
         .await;
     let said = match done {
+        Ok(done) if done["job"]["id"].is_string() => return Ok(super::deploy::to_job(&done)),
         Ok(_) => format!("{name}: ordered; the list shows how it goes."),
         Err(failure @ Failure::Api { .. }) => format!("{name}: {}", failure.detail()),
         Err(other) => return Err(other),

@@ -2,7 +2,7 @@
 //! looks, and renders pages on the server; a page works without JavaScript, and a little of
 //! it keeps what moves moving. No database, no Docker, no bus in this process.
 //!
-//! [`router`] lists every page. A page is a file here with what it shows (text, already
+//! [`mod@router`] lists every page. A page is a file here with what it shows (text, already
 //! formatted) and a template; attackers' bytes go through [`text::visible`] and are escaped
 //! by the template.
 
@@ -10,6 +10,7 @@ mod assets;
 mod attackers;
 mod client;
 mod credentials;
+mod deploy;
 mod edge;
 mod error;
 mod files;

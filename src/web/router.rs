@@ -5,8 +5,8 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 
 use super::{
-    Web, assets, attackers, credentials, edge, error, files, fleet, live, login, map, overview,
-    sessions, settings, stream, workers,
+    Web, assets, attackers, credentials, deploy, edge, error, files, fleet, live, login, map,
+    overview, sessions, settings, stream, workers,
 };
 
 /// Largest form.
@@ -43,6 +43,10 @@ pub fn router(web: Web) -> Router {
         // the installation
         .route("/fleet", get(fleet::list))
         .route("/fleet/part", get(fleet::part))
+        .route("/deploy", get(deploy::form).post(deploy::submit))
+        .route("/jobs", get(deploy::list))
+        .route("/jobs/{id}", get(deploy::one))
+        .route("/jobs/{id}/part", get(deploy::part))
         .route("/fleet/{name}", get(fleet::one))
         .route("/fleet/{name}/{verb}", get(fleet::confirm).post(fleet::act))
         .route("/workers", get(workers::page))
@@ -52,6 +56,8 @@ pub fn router(web: Web) -> Router {
         .route("/workers/{name}", get(workers::log))
         .route("/workers/{name}/{verb}", post(workers::act))
         .route("/account", get(settings::account))
+        .route("/account/tokens", post(settings::add_token))
+        .route("/account/tokens/{id}/revoke", post(settings::revoke_token))
         .route("/users", get(settings::users).post(settings::add_user))
         .route(
             "/users/{id}/{verb}",

@@ -3,6 +3,12 @@
 //!
 //! Pictures of every page land in cargo's temporary directory for tests
 //! (`target/tmp/screenshots`).
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test may stop on the first surprise and says why it is skipped"
+)]
 
 mod axe;
 mod driver;

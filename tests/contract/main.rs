@@ -4,6 +4,11 @@
 //!
 //! Needs schemathesis (`scripts/install-test-tools.sh` installs it). How long it looks is
 //! bounded by a number of examples per operation: `DECNET_TEST_EXAMPLES`, 15 unless told.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may stop on the first surprise and says why it is skipped"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

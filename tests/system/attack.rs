@@ -27,8 +27,16 @@ fn attack_is_recorded() {
     }
     let mut host = Host::booted();
     let deb = lay(&host, &packages().deb);
-    host.sh(&format!("apt-get install -y {deb}")).ok();
+    let said = host.sh(&format!("apt-get install -y {deb}")).ok();
     installed::await_ready(&host);
+    host.step(
+        "the install says where the dashboard is, and it is there",
+        |host| {
+            assert!(said.contains("http://127.0.0.1:8080/"), "{said}");
+            let page = host.in_network("curl -sS http://127.0.0.1:8080/login").ok();
+            assert!(page.contains("name=\"username\""), "{page}");
+        },
+    );
     host.step("two deckies come up", |host| {
         host.sh("decnet deploy --runtime local --deckies 2 --services redis,http,ftp")
             .ok();

@@ -47,6 +47,11 @@ impl Up {
         let (status, body) = up.call("POST", "auth/login", &login);
         assert_eq!(status, 200, "{body}");
         up.token = body["token"].as_str().unwrap().to_owned();
+        let change = json!({
+            "old_password": password.trim(), "new_password": "For-the-fleet-suite-1",
+        });
+        let (status, body) = up.call("POST", "auth/change-password", &change);
+        assert_eq!(status, 204, "{body}");
         up
     }
 

@@ -299,6 +299,15 @@ fn reply(path: &str) -> Option<Value> {
         }])),
         "/artifacts" => list(&json!([file()])),
         "/deckies" => json!({"items": [decky()]}),
+        "/archetypes" => json!({"items": [
+            {"slug": HOSTILE, "display_name": HOSTILE, "description": HOSTILE}
+        ]}),
+        "/auth/tokens" => json!({"items": [{
+            "id": "t-1", "name": HOSTILE, "role": HOSTILE, "owner": HOSTILE,
+            "created_at": "2026-01-02T03:04:05Z", "expires_at": null, "last_used_at": null,
+        }]}),
+        "/jobs" => list(&json!([job()])),
+        "/jobs/j-1" => job(),
         "/config/users" => json!({"items": [
             {"id": "u-1", "username": HOSTILE, "role": "viewer", "must_change_password": true,
                 "totp_enabled": true, "created_at": AT, "last_login": AT},
@@ -364,5 +373,14 @@ fn of_one(path: &str) -> Option<Value> {
         ["deckies", _] => decky(),
         ["workers", _, "log"] => json!({"lines": [HOSTILE]}),
         _ => return None,
+    })
+}
+
+fn job() -> Value {
+    json!({
+        "id": "j-1", "kind": HOSTILE, "status": HOSTILE, "done": 1, "total": 2,
+        "items": [{"name": HOSTILE, "state": HOSTILE, "detail": HOSTILE}],
+        "error": HOSTILE, "created_by": HOSTILE,
+        "created_at": "2026-01-02T03:04:05Z", "finished_at": null,
     })
 }
