@@ -184,7 +184,9 @@ pub(super) async fn transcript(
         return Err(Error::bad_request("limit takes 1 to 5000."));
     }
     if query.offset < 0 {
-        return Err(Error::bad_request("offset takes `next` of the part before."));
+        return Err(Error::bad_request(
+            "offset takes `next` of the part before.",
+        ));
     }
     let session = find(&api, &id).await?;
     let rows = events(&api, &id, query.offset, limit as usize).await?;

@@ -357,7 +357,9 @@ pub(super) fn command_line(row: &LogRow) -> String {
     let parts = [
         "command", "method", "path", "target", "url", "arg", "args", "argument", "script",
     ];
-    let given = parts.iter().filter_map(|key| Some((key, event.field(key)?)));
+    let given = parts
+        .iter()
+        .filter_map(|key| Some((key, event.field(key)?)));
     let found = given.filter(|(key, value)| !(**key == "args" && is_told(event, value)));
     found.map(|(_, value)| value).collect::<Vec<_>>().join(" ")
 }

@@ -326,7 +326,9 @@ pub(super) async fn histogram(
     }
     let width = match (interval, buckets) {
         (Some(_), Some(_)) => {
-            return Err(Error::bad_request("Give interval_minutes or buckets, not both."));
+            return Err(Error::bad_request(
+                "Give interval_minutes or buckets, not both.",
+            ));
         }
         (Some(minutes), None) => Width::Minutes(i64::from(minutes)),
         (None, Some(bars)) => Width::Bars(i64::from(bars)),
@@ -344,9 +346,7 @@ pub(super) async fn histogram(
         ..LogQuery::default()
     }
     .filter()?;
-    Ok(axum::Json(
-        bars(&api, &filter, width, Stamp::now()).await?,
-    ))
+    Ok(axum::Json(bars(&api, &filter, width, Stamp::now()).await?))
 }
 
 /// A histogram of what matches; of the last day unless the filter says otherwise.

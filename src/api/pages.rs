@@ -30,7 +30,10 @@ impl Tag {
     pub(super) fn is_known(&self, headers: &HeaderMap) -> bool {
         let known = headers.get_all(header::IF_NONE_MATCH).iter();
         let mut known = known.filter_map(|value| value.to_str().ok());
-        known.any(|list| list.split(',').any(|tag| tag.trim().as_bytes() == self.0.as_bytes()))
+        known.any(|list| {
+            list.split(',')
+                .any(|tag| tag.trim().as_bytes() == self.0.as_bytes())
+        })
     }
 
     /// The reply to who has it.

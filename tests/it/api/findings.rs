@@ -344,11 +344,17 @@ async fn the_first_page_counts_what_is_stored() {
     let over_time = "/api/v1/logs/histogram?since=2023-11-14T22:13:00Z&until=2023-11-14T22:14:00Z&interval_minutes=1";
     let over_time = api.get(over_time, &token).await.body;
     assert_eq!(over_time["items"][0]["count"], 30, "{over_time}");
-    let few = "/api/v1/logs/histogram?since=2023-11-13T22:13:00Z&until=2023-11-14T22:14:00Z&buckets=24";
+    let few =
+        "/api/v1/logs/histogram?since=2023-11-13T22:13:00Z&until=2023-11-14T22:14:00Z&buckets=24";
     let few = api.get(few, &token).await.body;
     let bars = few["items"].as_array().unwrap();
     assert!((20..=24).contains(&bars.len()), "{few}");
-    assert_eq!(bars.iter().map(|b| b["count"].as_i64().unwrap()).sum::<i64>(), 30);
+    assert_eq!(
+        bars.iter()
+            .map(|b| b["count"].as_i64().unwrap())
+            .sum::<i64>(),
+        30
+    );
     for bad in ["buckets=23", "buckets=241", "buckets=60&interval_minutes=1"] {
         let path = format!("/api/v1/logs/histogram?{bad}");
         assert_eq!(api.get(&path, &token).await.problem(), "bad-request");
