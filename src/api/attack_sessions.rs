@@ -11,12 +11,13 @@ use super::error::{Error, Problem};
 use super::extract::Query;
 use super::transcript::{self, Transcript};
 use super::{Api, logs};
-use crate::db::Page;
 use crate::db::attack_session::{AttackSession, AttackSessionFilter};
 use crate::db::log::{LogFilter, LogRow};
 
-/// Most events of a session that its transcript is made of.
+/// Most events of a session that one part of its transcript is made of.
 const EVENTS: u32 = 5000;
+/// Most events in a downloaded transcript.
+const CAST: usize = 50_000;
 
 /// Which sessions; all given conditions must hold.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -112,26 +113,23 @@ async fn find(api: &Api, id: &str) -> Result<AttackSession, Error> {
     row.ok_or_else(|| Error::not_found("There is no such session, or no more."))
 }
 
-/// The session's events, oldest first.
-async fn events(api: &Api, id: &str) -> Result<Vec<LogRow>, Error> {
+/// At most `most` of the session's events behind the one called `after`, oldest first.
+async fn events(api: &Api, id: &str, after: i64, most: usize) -> Result<Vec<LogRow>, Error> {
     let filter = LogFilter {
         session: Some(id.to_owned()),
         ..LogFilter::default()
     };
     let mut rows: Vec<LogRow> = Vec::new();
-    while rows.len() < EVENTS as usize {
-        let page = Page {
-            before: rows.last().map(|row| row.id),
-            limit: 1000,
-        };
-        let more = api.db.log_list(&filter, page).await?;
-        let last = more.len() < 1000;
+    while rows.len() < most {
+        let limit = u32::try_from(most - rows.len()).unwrap_or(1000).min(1000);
+        let after = rows.last().map_or(after, |row| row.id);
+        let more = api.db.log_after(after, limit, &filter).await?;
+        let last = u32::try_from(more.len()).is_ok_and(|n| n < limit);
         rows.extend(more);
         if last {
             break;
         }
     }
-    rows.reverse();
     Ok(rows)
 }
 
@@ -152,12 +150,26 @@ pub(super) async fn one(
     Ok(axum::Json(find(&api, &id).await?.into()))
 }
 
-/// What was said in a session, for a terminal player: at most its newest 5,000 events.
+/// Which part of a transcript.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub(super) struct TranscriptQuery {
+    /// `next` of the part before; nothing or 0 is the beginning.
+    #[param(minimum = 0)]
+    offset: i64,
+    /// Events of the session per part; 5,000 unless told.
+    #[param(minimum = 1, maximum = 5000)]
+    limit: Option<u32>,
+}
+
+/// What was said in a session, for a terminal player, from its beginning on.
 #[utoipa::path(
     get, path = "/sessions/{id}/transcript", tag = "findings",
-    params(("id" = String, Path, description = "The id its events carry")),
+    params(("id" = String, Path, description = "The id its events carry"), TranscriptQuery),
     responses(
         (status = 200, body = Transcript),
+        (status = 400, description = "A parameter is unknown or unusable", body = Problem),
         (status = 404, description = "There is no such session", body = Problem),
     )
 )]
@@ -165,13 +177,26 @@ pub(super) async fn transcript(
     State(api): State<Api>,
     _viewer: Viewer,
     Path(id): Path<String>,
+    Query(query): Query<TranscriptQuery>,
 ) -> Result<axum::Json<Transcript>, Error> {
+    let limit = query.limit.unwrap_or(EVENTS);
+    if !(1..=EVENTS).contains(&limit) {
+        return Err(Error::bad_request("limit takes 1 to 5000."));
+    }
+    if query.offset < 0 {
+        return Err(Error::bad_request(
+            "offset takes `next` of the part before.",
+        ));
+    }
     let session = find(&api, &id).await?;
-    let rows = events(&api, &id).await?;
-    Ok(axum::Json(transcript::of(&session, &rows)))
+    let rows = events(&api, &id, query.offset, limit as usize).await?;
+    let full = u32::try_from(rows.len()).is_ok_and(|n| n == limit);
+    let next = rows.last().map(|row| row.id).filter(|_| full);
+    Ok(axum::Json(transcript::of(&session, &rows, next)))
 }
 
-/// The transcript as an asciicast (version 2), for any terminal player.
+/// The transcript as an asciicast (version 2), for any terminal player; the first 50,000
+/// events.
 #[utoipa::path(
     get, path = "/sessions/{id}/transcript.cast", tag = "findings",
     params(("id" = String, Path, description = "The id its events carry")),
@@ -186,8 +211,8 @@ pub(super) async fn cast(
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let session = find(&api, &id).await?;
-    let rows = events(&api, &id).await?;
-    let body = transcript::of(&session, &rows).cast();
+    let rows = events(&api, &id, 0, CAST).await?;
+    let body = transcript::of(&session, &rows, None).cast();
     let headers = [
         (header::CONTENT_TYPE, "application/x-asciicast"),
         (

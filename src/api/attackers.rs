@@ -2,6 +2,7 @@
 
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -9,13 +10,14 @@ use utoipa::{IntoParams, ToSchema};
 use super::auth::Viewer;
 use super::error::{Error, Problem};
 use super::extract::Query;
+use super::pages::Tag;
 use super::{Api, logs};
 use crate::db::attacker::{
     Activity, AttackerFilter, AttackerRow, DeckyActivity, Order, ServiceActivity, Touched,
 };
 use crate::db::log::{LogFilter, LogRow};
 use crate::db::tally::COMMAND_KINDS;
-use crate::model::Stamp;
+use crate::model::{Event, Stamp};
 
 /// How alive an attacker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -126,21 +128,24 @@ pub(super) struct AttackerPage {
     get, path = "/attackers", tag = "findings", params(AttackerQuery),
     responses(
         (status = 200, body = AttackerPage),
+        (status = 304, description = "Nothing new since the `ETag` sent as `If-None-Match`"),
         (status = 400, description = "A parameter is unknown or unusable", body = Problem),
     )
 )]
 pub(super) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
+    headers: HeaderMap,
     RawQuery(raw): RawQuery,
     Query(query): Query<AttackerQuery>,
 ) -> Result<Response, Error> {
     let key = format!("attackers?{}", raw.unwrap_or_default());
     let newest = api.db.log_latest_id().await?;
-    if let Some(body) = api.pages.get(&key, newest) {
-        return Ok(logs::reply(body));
-    }
     let now = Stamp::now();
+    let tag = Tag::new(newest, now);
+    if let Some(body) = api.pages.get(&key, newest) {
+        return Ok(tag.page(body));
+    }
     let limit = logs::page(None, query.limit)?.limit;
     let order = match query.sort {
         Sort::Recent => Order::Recent,
@@ -155,6 +160,9 @@ pub(super) async fn list(
         decky: logs::text("decky", query.decky)?,
         activity: query.activity.map(|word| (word.into(), now)),
     };
+    if tag.is_known(&headers) {
+        return Ok(tag.unchanged());
+    }
     let rows = api.db.attacker_list(&filter, order, after, limit).await?;
     let full = u32::try_from(rows.len()).is_ok_and(|n| n == limit);
     let next = rows.last().filter(|_| full).map(|row| {
@@ -166,7 +174,7 @@ pub(super) async fn list(
     let body = serde_json::to_vec(&AttackerPage { items, next }).unwrap_or_default();
     let body = Bytes::from(body);
     api.pages.put(key, newest, &body);
-    Ok(logs::reply(body))
+    Ok(tag.page(body))
 }
 
 /// Rows with what they touched.
@@ -349,10 +357,19 @@ pub(super) fn command_line(row: &LogRow) -> String {
     let parts = [
         "command", "method", "path", "target", "url", "arg", "args", "argument", "script",
     ];
-    let found = parts.iter().filter_map(|key| event.field(key));
-    // A list of arguments repeats what the command already says.
-    let found: Vec<&str> = found.filter(|text| !text.starts_with('[')).collect();
-    found.join(" ")
+    let given = parts
+        .iter()
+        .filter_map(|key| Some((key, event.field(key)?)));
+    let found = given.filter(|(key, value)| !(**key == "args" && is_told(event, value)));
+    found.map(|(_, value)| value).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a list of arguments only repeats what the command says, as redis' do.
+fn is_told(event: &Event, args: &str) -> bool {
+    serde_json::from_str::<Vec<String>>(args).is_ok_and(|list| {
+        let command = event.field("command").unwrap_or_default();
+        command.ends_with(&list.join(" "))
+    })
 }
 
 /// What an attacker told deckies to do, newest first.
@@ -417,6 +434,50 @@ pub(super) async fn histogram(
         until: Some(Stamp(row.last_seen.0.saturating_add(1))),
         ..LogFilter::default()
     };
-    let bars = logs::bars(&api, &filter, None, Stamp::now()).await?;
+    let bars = logs::bars(&api, &filter, logs::Width::Easy, Stamp::now()).await?;
     Ok(axum::Json(bars))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Severity;
+
+    fn line(fields: &[(&str, &str)]) -> String {
+        let fields = fields.iter();
+        command_line(&LogRow {
+            id: 1,
+            event: Event {
+                eid: "e".into(),
+                ts: Stamp(1),
+                severity: Severity::Info,
+                decky: "d".into(),
+                service: "s".into(),
+                kind: "command".into(),
+                flow: None,
+                fields: fields
+                    .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                    .collect(),
+                msg: String::new(),
+            },
+        })
+    }
+
+    #[test]
+    fn a_command_is_told_once_and_whole() {
+        let redis = [("command", "SET k v"), ("args", r#"["k","v"]"#)];
+        assert_eq!(line(&redis), "SET k v");
+        assert_eq!(line(&[("command", "PING"), ("args", "[]")]), "PING");
+        assert_eq!(
+            line(&[("command", "RETR"), ("args", "/etc/passwd")]),
+            "RETR /etc/passwd"
+        );
+        let odd = [("command", "STOR"), ("args", r#"["x"]"#)];
+        assert_eq!(line(&odd), r#"STOR ["x"]"#);
+        assert_eq!(
+            line(&[("method", "GET"), ("path", "/x"), ("status", "404")]),
+            "GET /x"
+        );
+        assert_eq!(line(&[("op", "eval"), ("script", "return 1")]), "return 1");
+    }
 }

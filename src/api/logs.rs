@@ -5,7 +5,7 @@
 
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -15,6 +15,7 @@ use super::Api;
 use super::auth::Viewer;
 use super::error::{Error, Problem};
 use super::extract::Query;
+use super::pages::Tag;
 use crate::db::Page;
 use crate::db::log::{LogFilter, LogRow};
 use crate::model::{self, Stamp};
@@ -183,6 +184,7 @@ pub(super) fn item(row: &LogRow) -> String {
     get, path = "/logs", tag = "findings", params(LogQuery),
     responses(
         (status = 200, body = LogPage),
+        (status = 304, description = "Nothing new since the `ETag` sent as `If-None-Match`"),
         (status = 400, description = "A parameter is unknown or unusable", body = Problem),
         (status = 422, description = "The query cannot be meant", body = Problem),
     )
@@ -190,6 +192,7 @@ pub(super) fn item(row: &LogRow) -> String {
 pub(super) async fn list(
     State(api): State<Api>,
     _viewer: Viewer,
+    headers: HeaderMap,
     RawQuery(raw): RawQuery,
     Query(query): Query<LogQuery>,
 ) -> Result<Response, Error> {
@@ -198,13 +201,18 @@ pub(super) async fn list(
     // Taken before the rows are read: what is stored in between makes the page stale,
     // never wrong.
     let newest = api.db.log_latest_id().await?;
-    if let Some(body) = api.pages.get(&raw, newest) {
-        return Ok(reply(body));
+    let filter = query.filter()?;
+    let tag = Tag::new(newest, Stamp::now());
+    if tag.is_known(&headers) {
+        return Ok(tag.unchanged());
     }
-    let rows = api.db.log_list(&query.filter()?, page).await?;
+    if let Some(body) = api.pages.get(&raw, newest) {
+        return Ok(tag.page(body));
+    }
+    let rows = api.db.log_list(&filter, page).await?;
     let body = Bytes::from(json_page(&rows, page));
     api.pages.put(raw, newest, &body);
-    Ok(reply(body))
+    Ok(tag.page(body))
 }
 
 /// A finished JSON body.
@@ -242,6 +250,9 @@ pub(super) struct HistogramQuery {
     /// Minutes per bar; chosen so that there are about 60 bars unless told.
     #[param(minimum = 1, maximum = 525_600)]
     interval_minutes: Option<u32>,
+    /// How many bars at most, in place of `interval_minutes`.
+    #[param(minimum = 24, maximum = 240)]
+    buckets: Option<u32>,
     /// Decky name.
     decky: Option<String>,
     /// Service slug.
@@ -279,6 +290,16 @@ pub(super) struct Histogram {
 /// Bars of a histogram at most.
 const BARS: i64 = 1000;
 const MINUTE: i64 = 60_000_000;
+/// How wide bars are.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Width {
+    /// So many minutes.
+    Minutes(i64),
+    /// So that there are at most so many bars.
+    Bars(i64),
+    /// A width that people read easily, about 60 of them.
+    Easy,
+}
 
 /// Events over time. Conditions beyond decky, service and time look at the newest 200,000
 /// matches.
@@ -299,6 +320,20 @@ pub(super) async fn histogram(
     if interval.is_some_and(|minutes| !(1..=525_600).contains(&minutes)) {
         return Err(Error::bad_request("interval_minutes takes 1 to 525600."));
     }
+    let buckets = query.buckets;
+    if buckets.is_some_and(|bars| !(24..=240).contains(&bars)) {
+        return Err(Error::bad_request("buckets takes 24 to 240."));
+    }
+    let width = match (interval, buckets) {
+        (Some(_), Some(_)) => {
+            return Err(Error::bad_request(
+                "Give interval_minutes or buckets, not both.",
+            ));
+        }
+        (Some(minutes), None) => Width::Minutes(i64::from(minutes)),
+        (None, Some(bars)) => Width::Bars(i64::from(bars)),
+        (None, None) => Width::Easy,
+    };
     let filter = LogQuery {
         decky: query.decky,
         service: query.service,
@@ -311,23 +346,26 @@ pub(super) async fn histogram(
         ..LogQuery::default()
     }
     .filter()?;
-    Ok(axum::Json(
-        bars(&api, &filter, interval.map(i64::from), Stamp::now()).await?,
-    ))
+    Ok(axum::Json(bars(&api, &filter, width, Stamp::now()).await?))
 }
 
 /// A histogram of what matches; of the last day unless the filter says otherwise.
 pub(super) async fn bars(
     api: &Api,
     filter: &LogFilter,
-    interval: Option<i64>,
+    width: Width,
     now: Stamp,
 ) -> Result<Histogram, Error> {
     let until = filter.until.unwrap_or(now);
     let day_before = Stamp(until.0.saturating_sub(24 * 60 * MINUTE));
     let since = filter.since.unwrap_or(day_before).min(until);
     let minutes = until.0.saturating_sub(since.0) / MINUTE + 1;
-    let width = interval.unwrap_or_else(|| nice(minutes / 60)).max(1);
+    let width = match width {
+        Width::Minutes(width) => width.max(1),
+        // One more may be begun at either end.
+        Width::Bars(bars) => minutes / (bars - 1).max(1) + 1,
+        Width::Easy => nice(minutes / 60),
+    };
     if minutes / width > BARS {
         return Err(Error::unacceptable(
             "too-fine",

@@ -149,7 +149,7 @@ pub(super) async fn overview(
     let countries = api.db.attacker_countries().await?;
     Ok(axum::Json(Overview {
         stats: sums(&api).await?,
-        per_minute: logs::bars(&api, &hour, Some(1), now).await?,
+        per_minute: logs::bars(&api, &hour, logs::Width::Minutes(1), now).await?,
         top_attackers: attackers::items(&api, top, now).await?,
         siege: siege
             .into_iter()

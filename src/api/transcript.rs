@@ -36,12 +36,15 @@ pub(super) struct Transcript {
     /// Seconds since the beginning, `i` or `o`, text.
     #[schema(value_type = Vec<(f64, String, String)>)]
     events: Vec<(f64, &'static str, String)>,
-    /// Number of events.
-    total: usize,
+    /// Number of events of the session; what was typed is here twice, as it is in a
+    /// terminal.
+    total: i64,
+    /// `offset` of the next part; null when this is the last.
+    next: Option<i64>,
 }
 
-/// The transcript of a session whose events are `rows`, oldest first.
-pub(super) fn of(session: &AttackSession, rows: &[LogRow]) -> Transcript {
+/// The transcript of `rows`, events of the session, oldest first.
+pub(super) fn of(session: &AttackSession, rows: &[LogRow], next: Option<i64>) -> Transcript {
     let mut events = Vec::with_capacity(rows.len());
     for row in rows {
         let micros = row.event.ts.0.saturating_sub(session.started_at.0).max(0);
@@ -68,7 +71,8 @@ pub(super) fn of(session: &AttackSession, rows: &[LogRow]) -> Transcript {
                 session.attacker_ip, session.decky, session.service
             ),
         },
-        total: events.len(),
+        total: session.events,
+        next,
         events,
     }
 }

@@ -39,7 +39,7 @@ impl Sum {
             events: 1,
             commands: i64::from(COMMAND_KINDS.contains(&event.kind.as_str())),
             logins: i64::from(event.field("secret_b64").is_some()),
-            files: i64::from(stored_file(event).is_some()),
+            files: i64::from(event.stored_file().is_some()),
             first: event.ts,
             last: event.ts,
         }
@@ -62,12 +62,6 @@ struct Session<'a> {
     service: &'a str,
     sum: Sum,
     ended: Option<Stamp>,
-}
-
-/// The hash of the file that came with an event, if it was kept.
-fn stored_file(event: &Event) -> Option<&str> {
-    let name = event.field("sha256")?;
-    (event.field("stored") == Some("true")).then_some(name)
 }
 
 /// See the module.
@@ -123,7 +117,7 @@ impl<'a> Tally<'a> {
                     sum,
                     ended,
                 });
-            if stored_file(event).is_some() {
+            if event.stored_file().is_some() {
                 files.push((ip, event));
             }
         }
@@ -336,12 +330,12 @@ async fn write_minutes(
 
 async fn write_files(tx: &mut SqliteConnection, files: &[(&str, &Event)]) -> Result<()> {
     for (ip, event) in files {
-        let (Some(sha256), Some(flow)) = (stored_file(event), &event.flow) else {
+        let (Some(sha256), Some(flow)) = (event.stored_file(), &event.flow) else {
             continue;
         };
         let named = ["filename", "name", "path"];
         let name = named.iter().find_map(|key| event.field(key)).unwrap_or("");
-        let size = ["size", "size_bytes", "bytes"];
+        let size = ["size", "size_bytes", "bytes", "body_size"];
         let size = size.iter().find_map(|key| event.field(key)?.parse().ok());
         let done = sqlx::query(
             "insert into artifacts (sha256, size_bytes, name, first_seen, last_seen, count)

@@ -147,6 +147,15 @@ impl Event {
             .map(|(_, (key, value))| (key.as_str(), value.as_str()))
     }
 
+    /// The SHA-256 of the file that came with this event, when its bytes were kept.
+    #[must_use]
+    pub fn stored_file(&self) -> Option<&str> {
+        let kept = self.field("stored") == Some("true");
+        // A request whose body is too long to show names the rest of it so.
+        let name = self.field("sha256").or_else(|| self.field("body_sha256"));
+        name.filter(|_| kept)
+    }
+
     /// The credential this event carries, if it carries one: `secret_b64` present and
     /// valid base64 decides.
     #[must_use]
@@ -286,6 +295,33 @@ mod tests {
         };
         assert_eq!(event.field("secret_printable"), Some("p?w?"));
         assert_eq!(event.credential(), Some(credential));
+    }
+
+    #[test]
+    fn a_file_is_named_only_when_it_was_kept() {
+        let event = |fields: &[(&str, &str)]| Event {
+            eid: String::new(),
+            ts: Stamp(0),
+            severity: Severity::Info,
+            decky: "d".into(),
+            service: "http".into(),
+            kind: "request".into(),
+            flow: None,
+            fields: fields
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
+            msg: String::new(),
+        };
+        let upload = event(&[("sha256", "a"), ("stored", "true")]);
+        assert_eq!(upload.stored_file(), Some("a"));
+        let body = event(&[("body_sha256", "b"), ("stored", "true")]);
+        assert_eq!(body.stored_file(), Some("b"));
+        assert_eq!(
+            event(&[("sha256", "a"), ("stored", "false")]).stored_file(),
+            None
+        );
+        assert_eq!(event(&[("sha256", "a")]).stored_file(), None);
     }
 
     #[test]

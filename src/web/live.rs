@@ -82,7 +82,10 @@ pub(super) fn event(row: &Value, visitor: &Visitor) -> Event {
         session: text::encode(row["fields"]["session"].as_str().unwrap_or_default()),
         fields: shown,
         artifact: if stored {
-            text::encode(row["fields"]["sha256"].as_str().unwrap_or_default())
+            let name = ["sha256", "body_sha256"]
+                .iter()
+                .find_map(|key| row["fields"][key].as_str());
+            text::encode(name.unwrap_or_default())
         } else {
             String::new()
         },

@@ -96,6 +96,8 @@ struct One {
     shell: Shell,
     session: Session,
     lines: Vec<Line>,
+    /// Whether the session goes on behind the last line.
+    more: bool,
 }
 
 /// The player; without JavaScript it is the whole text.
@@ -125,6 +127,7 @@ pub(super) async fn one(
     });
     show(&One {
         lines: lines.collect(),
+        more: !said["next"].is_null(),
         session: session(&row, &visitor),
         shell: Shell::new(&visitor, "Session", "/sessions"),
     })

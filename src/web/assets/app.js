@@ -70,7 +70,8 @@ function follow(bar) {
       .map(([k, v]) => k + '=' + v).join(' ');
     const last = cell(row, seen(what.slice(0, 300)) + ' ');
     last.className = 'wrap';
-    if (fields.stored === 'true') link(last, 'file', '/artifacts/' + encodeURIComponent(fields.sha256));
+    const file = fields.sha256 || fields.body_sha256;
+    if (file && fields.stored === 'true') link(last, 'file', '/artifacts/' + encodeURIComponent(file));
     if (fields.session) {
       last.append(' ');
       link(last, 'session', '/sessions/' + encodeURIComponent(fields.session));

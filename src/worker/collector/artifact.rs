@@ -21,8 +21,7 @@ const NAME_MAX: usize = 255;
 
 /// The hash of the file that came with `event`, if one was kept.
 pub(super) fn named(event: &Event) -> Option<Name> {
-    let name = Name::parse(event.field("sha256")?)?;
-    (event.field("stored") == Some("true")).then_some(name)
+    Name::parse(event.stored_file()?)
 }
 
 /// Brings the file into the store; nothing to do when it is there or was never kept.

@@ -32,7 +32,7 @@ async fn an_item_tells_everything_and_each_filter_selects() {
     let token = api.viewer().await;
     api.store(0..30).await;
     let page = api
-        .get("/api/v1/logs?q=cmd:%22SET+k7+%3Cv%3E%22", &token)
+        .get("/api/v1/logs?q=command:%22SET+k7+%3Cv%3E%22", &token)
         .await
         .body;
     let item = &page["items"][0];
@@ -41,7 +41,7 @@ async fn an_item_tells_everything_and_each_filter_selects() {
     assert_eq!(item["service"], "redis");
     assert_eq!(item["event_type"], "command");
     assert_eq!(item["attacker_ip"], "198.51.100.7");
-    assert_eq!(item["fields"]["cmd"], "SET k7 <v>");
+    assert_eq!(item["fields"]["command"], "SET k7 <v>");
     assert_eq!(item["timestamp"], "2023-11-14T22:13:27.000000+00:00");
     assert!(
         item["raw_line"]
@@ -224,10 +224,108 @@ async fn a_session_has_a_transcript_that_any_player_plays() {
     let said = api.get("/api/v1/sessions/s3/transcript", &token).await.body;
     assert_eq!(said["header"]["version"], 2);
     assert_eq!(said["events"][0][1], "i");
+    assert_eq!(said["events"][0][2], "> SET k3 <v>\r\n");
+    assert!(said["next"].is_null());
     let cast = api.get("/api/v1/sessions/s3/transcript.cast", &token).await;
     assert_eq!(cast.status, StatusCode::OK);
     let none = api.get("/api/v1/sessions/nope", &token).await;
     assert_eq!(none.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_long_transcript_comes_in_parts_from_its_beginning() {
+    let api = TestApi::new().await;
+    let token = api.viewer().await;
+    api.store_in_session(0..23, "long").await;
+    let mut path = "/api/v1/sessions/long/transcript?limit=10".to_owned();
+    let mut heard = Vec::new();
+    loop {
+        let part = api.get(&path, &token).await.body;
+        assert_eq!(part["total"], 23);
+        for event in part["events"].as_array().unwrap() {
+            if event[1] == "i" {
+                heard.push(event[2].as_str().unwrap().to_owned());
+            }
+        }
+        let Some(next) = part["next"].as_i64() else {
+            break;
+        };
+        path = format!("/api/v1/sessions/long/transcript?limit=10&offset={next}");
+    }
+    let typed: Vec<String> = (0..23)
+        .filter(|n| n % 2 == 1)
+        .map(|n| format!("> SET k{n} <v>\r\n"))
+        .collect();
+    assert_eq!(heard, typed);
+    for bad in ["limit=0", "limit=5001", "offset=-1", "before=1"] {
+        let path = format!("/api/v1/sessions/long/transcript?{bad}");
+        assert_eq!(api.get(&path, &token).await.problem(), "bad-request");
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_the_client_has_is_not_sent_again() {
+    let api = TestApi::new().await;
+    let token = api.viewer().await;
+    api.store(0..3).await;
+    for path in ["/api/v1/logs?limit=2", "/api/v1/attackers"] {
+        // A minute may end in between; then the page is simply sent.
+        let mut saved = false;
+        for _ in 0..2 {
+            let first = api.get(path, &token).await;
+            let tag = first.headers["etag"].to_str().unwrap().to_owned();
+            let again = api.get_unless(path, &token, &tag).await;
+            saved |= again.status == StatusCode::NOT_MODIFIED && again.body.is_null();
+            api.store(10..11).await;
+            let changed = api.get_unless(path, &token, &tag).await;
+            assert_eq!(changed.status, StatusCode::OK);
+            api.store(11..12).await;
+        }
+        assert!(saved, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_listed_and_only_administrators_have_its_bytes() {
+    let api = TestApi::new().await;
+    let token = api.viewer().await;
+    let (content, sha256) = api.store_file(b"#!/bin/sh\nevil\n").await;
+    let page = api
+        .get("/api/v1/artifacts?src=198.51.100.7&service=ftp", &token)
+        .await
+        .body;
+    assert_eq!(page["items"][0]["sha256"], sha256, "{page}");
+    assert_eq!(page["items"][0]["name"], "/tmp/x");
+    let none = api.get("/api/v1/artifacts?decky=other", &token).await.body;
+    assert_eq!(none["items"].as_array().unwrap().len(), 0);
+    let one = format!("/api/v1/artifacts/{sha256}");
+    let detail = api.get(&one, &token).await.body;
+    assert_eq!(detail["available"], true, "{detail}");
+    assert_eq!(detail["observations"].as_array().unwrap().len(), 1);
+    let raw = format!("{one}/download?format=raw");
+    assert_eq!(api.get(&raw, &token).await.problem(), "admin-only");
+    let admin = api.admin().await;
+    let (headers, bytes) = api.get_bytes(&raw, &admin).await;
+    assert_eq!(bytes, content);
+    assert_eq!(headers["content-type"], "application/octet-stream");
+    assert_eq!(headers["x-content-type-options"], "nosniff");
+    let named = headers["content-disposition"].to_str().unwrap();
+    assert_eq!(named, format!("attachment; filename=\"{sha256}.bin\""));
+    let (_, packed) = api
+        .get_bytes(&format!("{one}/download?format=zip"), &admin)
+        .await;
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(packed)).unwrap();
+    assert!(archive.by_index(0).is_err(), "it is locked");
+    let mut file = archive.by_index_decrypt(0, b"infected").unwrap();
+    let mut unpacked = Vec::new();
+    std::io::Read::read_to_end(&mut file, &mut unpacked).unwrap();
+    assert_eq!(unpacked, content);
+    for other in ["0".repeat(64), "../../etc/passwd".into(), "A".repeat(64)] {
+        let path = format!("/api/v1/artifacts/{}", other.replace('/', "%2F"));
+        for path in [path.clone(), format!("{path}/download")] {
+            assert_eq!(api.get(&path, &admin).await.problem(), "not-found");
+        }
+    }
 }
 
 #[tokio::test]
@@ -246,6 +344,21 @@ async fn the_first_page_counts_what_is_stored() {
     let over_time = "/api/v1/logs/histogram?since=2023-11-14T22:13:00Z&until=2023-11-14T22:14:00Z&interval_minutes=1";
     let over_time = api.get(over_time, &token).await.body;
     assert_eq!(over_time["items"][0]["count"], 30, "{over_time}");
+    let few =
+        "/api/v1/logs/histogram?since=2023-11-13T22:13:00Z&until=2023-11-14T22:14:00Z&buckets=24";
+    let few = api.get(few, &token).await.body;
+    let bars = few["items"].as_array().unwrap();
+    assert!((20..=24).contains(&bars.len()), "{few}");
+    assert_eq!(
+        bars.iter()
+            .map(|b| b["count"].as_i64().unwrap())
+            .sum::<i64>(),
+        30
+    );
+    for bad in ["buckets=23", "buckets=241", "buckets=60&interval_minutes=1"] {
+        let path = format!("/api/v1/logs/histogram?{bad}");
+        assert_eq!(api.get(&path, &token).await.problem(), "bad-request");
+    }
     let fine = "/api/v1/logs/histogram?since=2020-11-14T22:13:00Z&interval_minutes=1";
     assert_eq!(api.get(fine, &token).await.problem(), "too-fine");
 }

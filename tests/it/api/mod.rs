@@ -146,6 +146,24 @@ impl TestApi {
             .await
     }
 
+    /// Asks only for what is newer than `tag`.
+    async fn get_unless(&self, path: &str, token: &str, tag: &str) -> Reply {
+        let mut request = request(Method::GET, path, token, Body::empty());
+        let tag = tag.parse().unwrap();
+        request.headers_mut().insert(header::IF_NONE_MATCH, tag);
+        self.send(request).await
+    }
+
+    /// A reply that is no JSON.
+    async fn get_bytes(&self, path: &str, token: &str) -> (HeaderMap, Vec<u8>) {
+        let request = request(Method::GET, path, token, Body::empty());
+        let response = api::router(self.api.clone()).oneshot(request).await;
+        let (parts, body) = response.unwrap().into_parts();
+        assert_eq!(parts.status, StatusCode::OK, "{path}");
+        let bytes = body.collect().await.unwrap().to_bytes();
+        (parts.headers, bytes.to_vec())
+    }
+
     async fn post(&self, path: &str, token: &str, body: &Value) -> Reply {
         let body = Body::from(body.to_string());
         self.send(request(Method::POST, path, token, body)).await
@@ -175,6 +193,42 @@ impl TestApi {
             event
         };
         self.store_all(range.map(from).collect()).await;
+    }
+
+    /// Likewise, as events of one session.
+    async fn store_in_session(&self, range: std::ops::Range<u32>, session: &str) {
+        let events = range.map(|n| {
+            let mut event = event(n);
+            event.eid = format!("{session}-{n}");
+            event.flow = event.flow.map(|flow| Flow {
+                session: session.to_owned(),
+                ..flow
+            });
+            event
+        });
+        self.store_all(events.collect()).await;
+    }
+
+    /// Stores an upload as the collector and the ingester do; its bytes and their name.
+    async fn store_file(&self, bytes: &[u8]) -> (Vec<u8>, String) {
+        let digest = Sha256::digest(bytes);
+        let sha256: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+        let dir = self.dir.path().join("artifacts").join(&sha256[..2]);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join(&sha256), bytes).unwrap();
+        let mut upload = event(0);
+        upload.eid = format!("upload-{sha256}");
+        upload.kind = "upload".to_owned();
+        upload.fields = [
+            ("path", "/tmp/x"),
+            ("sha256", sha256.as_str()),
+            ("size", &bytes.len().to_string()),
+            ("stored", "true"),
+        ]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .to_vec();
+        self.store_all(vec![upload]).await;
+        (bytes.to_vec(), sha256)
     }
 
     async fn store_all(&self, events: Vec<Event>) {
@@ -219,7 +273,11 @@ fn event(n: u32) -> Event {
     let fields = if ftp {
         decnet::model::Credential::plaintext(Some("root"), format!("pw{n}").as_bytes()).fields()
     } else {
-        vec![("cmd".to_owned(), format!("SET k{n} <v>"))]
+        // As the decoy tells it.
+        vec![
+            ("command".to_owned(), format!("SET k{n} <v>")),
+            ("args".to_owned(), format!("[\"k{n}\",\"<v>\"]")),
+        ]
     };
     Event {
         eid: format!("e{n}"),
