@@ -22,15 +22,33 @@ impl LogFilter {
         let values = self.fields.iter().map(|(_, value)| value);
         let mut terms = Vec::new();
         for text in self.words.iter().chain(values) {
-            for token in text.split(|c: char| !c.is_alphanumeric()) {
-                if !token.is_empty() {
-                    // Nothing but letters and digits is between the quotes.
-                    terms.push(format!("\"{token}\"*"));
+            let mut tokens = text.split(|c: char| !c.is_alphanumeric()).peekable();
+            while let Some(token) = tokens.next() {
+                let known = token.find(|c| !is_indexed(c)).unwrap_or(token.len());
+                let whole = known == token.len();
+                // Nothing but letters and digits is between the quotes.
+                match token.get(..known).filter(|known| !known.is_empty()) {
+                    Some(known) if whole && tokens.peek().is_some() => {
+                        terms.push(format!("\"{known}\""));
+                    }
+                    // The last word may go on in the event; so may one cut short here.
+                    Some(known) => terms.push(format!("\"{known}\"*")),
+                    None => {}
                 }
             }
         }
         (!terms.is_empty()).then(|| terms.join(" AND "))
     }
+}
+
+/// Whether the index of words keeps this letter or digit together with its neighbours.
+/// Scripts that write vowels as marks are taken apart there, so their words are looked for
+/// in the events themselves.
+fn is_indexed(c: char) -> bool {
+    let one = matches!(c, '\0'..='\u{2ff}' | '\u{370}'..='\u{482}' | '\u{48a}'..='\u{52f}'
+        | '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}' | '\u{3400}'..='\u{9fff}'
+        | '\u{ac00}'..='\u{d7a3}');
+    one && c.is_alphanumeric()
 }
 
 /// `select … where …` with every condition of the filter; the caller adds paging.
