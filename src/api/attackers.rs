@@ -144,7 +144,11 @@ pub(super) async fn list(
     let now = Stamp::now();
     let tag = Tag::new(newest, now);
     if let Some(body) = api.pages.get(&key, newest) {
-        return Ok(tag.page(body));
+        return Ok(if tag.is_known(&headers) {
+            tag.unchanged()
+        } else {
+            tag.page(body)
+        });
     }
     let limit = logs::page(None, query.limit)?.limit;
     let order = match query.sort {
