@@ -213,7 +213,11 @@ impl TestApi {
     async fn store_file(&self, bytes: &[u8]) -> (Vec<u8>, String) {
         let digest = Sha256::digest(bytes);
         let sha256: String = digest.iter().map(|b| format!("{b:02x}")).collect();
-        let dir = self.dir.path().join("artifacts").join(&sha256[..2]);
+        let dir = self
+            .dir
+            .path()
+            .join("artifacts")
+            .join(sha256.get(..2).unwrap());
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join(&sha256), bytes).unwrap();
         let mut upload = event(0);
