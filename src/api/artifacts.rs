@@ -16,7 +16,8 @@ use super::auth::{Admin, Viewer};
 use super::error::{Error, Problem};
 use super::extract::Query;
 use super::{Api, logs};
-use crate::db::artifact::{ArtifactFilter, ArtifactRow, SightingRow};
+use crate::db::Origin;
+use crate::db::artifact::{ArtifactRow, SightingRow};
 use crate::net::store::{self, Name};
 
 /// Password of archives.
@@ -103,7 +104,7 @@ pub(super) async fn list(
     Query(query): Query<ArtifactQuery>,
 ) -> Result<axum::Json<ArtifactPage>, Error> {
     let page = logs::page(query.before, query.limit)?;
-    let filter = ArtifactFilter {
+    let filter = Origin {
         attacker_ip: logs::address("src", query.src)?,
         decky: logs::text("decky", query.decky)?,
         service: logs::text("service", query.service)?,

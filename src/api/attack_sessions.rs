@@ -11,7 +11,8 @@ use super::error::{Error, Problem};
 use super::extract::Query;
 use super::transcript::{self, Transcript};
 use super::{Api, logs};
-use crate::db::attack_session::{AttackSession, AttackSessionFilter};
+use crate::db::Origin;
+use crate::db::attack_session::AttackSession;
 use crate::db::log::{LogFilter, LogRow};
 
 /// Most events of a session that one part of its transcript is made of.
@@ -96,7 +97,7 @@ pub(super) async fn list(
     Query(query): Query<SessionQuery>,
 ) -> Result<axum::Json<SessionPage>, Error> {
     let page = logs::page(query.before, query.limit)?;
-    let filter = AttackSessionFilter {
+    let filter = Origin {
         attacker_ip: logs::address("src", query.src)?,
         decky: logs::text("decky", query.decky)?,
         service: logs::text("service", query.service)?,

@@ -3,7 +3,7 @@
 
 use sqlx::{QueryBuilder, Sqlite};
 
-use crate::db::{Db, Page, Result, attempt};
+use crate::db::{Db, Origin, Page, Result, attempt};
 use crate::model::Stamp;
 
 /// A file.
@@ -50,17 +50,6 @@ pub struct SightingRow {
     pub name: String,
 }
 
-/// Which files to list; all given conditions must hold for one and the same time it was left.
-#[derive(Clone, Debug, Default)]
-pub struct ArtifactFilter {
-    /// Attacker's address.
-    pub attacker_ip: Option<String>,
-    /// Decky name.
-    pub decky: Option<String>,
-    /// Service slug.
-    pub service: Option<String>,
-}
-
 const SELECT: &str =
     "select a.n, a.sha256, a.size_bytes, a.name, a.first_seen, a.last_seen, a.count,
      s.attacker_ip, s.decky, s.service, s.session
@@ -68,27 +57,13 @@ const SELECT: &str =
      on s.n = (select max(n) from artifact_sightings t where t.sha256 = a.sha256";
 
 impl Db {
-    /// Files, those that came first last.
+    /// Files, those that came first last; the filter must fit one of the times each was left.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn artifact_list(
-        &self,
-        filter: &ArtifactFilter,
-        page: Page,
-    ) -> Result<Vec<ArtifactRow>> {
+    pub async fn artifact_list(&self, filter: &Origin, page: Page) -> Result<Vec<ArtifactRow>> {
         let mut sql = QueryBuilder::<Sqlite>::new(SELECT);
-        let columns = [
-            ("attacker_ip", &filter.attacker_ip),
-            ("decky", &filter.decky),
-            ("service", &filter.service),
-        ];
-        for (column, value) in columns {
-            if let Some(value) = value {
-                sql.push(format!(" and t.{column} = "))
-                    .push_bind(value.clone());
-            }
-        }
+        filter.narrow(&mut sql, "t.");
         sql.push(") where a.n < ").push_bind(page.before_id());
         sql.push(" order by a.n desc limit ").push_bind(page.rows());
         sql.build_query_as()

@@ -2,7 +2,7 @@
 
 use sqlx::{QueryBuilder, Sqlite};
 
-use crate::db::{Db, Page, Result, attempt};
+use crate::db::{Db, Origin, Page, Result, attempt};
 use crate::model::Stamp;
 
 /// A connection, from its first event to its last.
@@ -32,17 +32,6 @@ pub struct AttackSession {
     pub logins: i64,
 }
 
-/// Which sessions to list; all given conditions must hold.
-#[derive(Clone, Debug, Default)]
-pub struct AttackSessionFilter {
-    /// Attacker's address.
-    pub attacker_ip: Option<String>,
-    /// Decky name.
-    pub decky: Option<String>,
-    /// Service slug.
-    pub service: Option<String>,
-}
-
 const SELECT: &str = "select n, id, attacker_ip, decky, service, started_at, last_seen, ended_at,
      events, commands, logins from attack_sessions where true";
 
@@ -53,21 +42,11 @@ impl Db {
     /// When the database cannot be read.
     pub async fn attack_session_list(
         &self,
-        filter: &AttackSessionFilter,
+        filter: &Origin,
         page: Page,
     ) -> Result<Vec<AttackSession>> {
         let mut sql = QueryBuilder::<Sqlite>::new(SELECT);
-        let columns = [
-            ("attacker_ip", &filter.attacker_ip),
-            ("decky", &filter.decky),
-            ("service", &filter.service),
-        ];
-        for (column, value) in columns {
-            if let Some(value) = value {
-                sql.push(format!(" and {column} = "))
-                    .push_bind(value.clone());
-            }
-        }
+        filter.narrow(&mut sql, "");
         sql.push(" and n < ").push_bind(page.before_id());
         sql.push(" order by n desc limit ").push_bind(page.rows());
         sql.build_query_as()

@@ -102,6 +102,34 @@ impl Page {
     }
 }
 
+/// Where rows come from: which of them to list; all given conditions must hold.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// Attacker's address.
+    pub attacker_ip: Option<String>,
+    /// Decky name.
+    pub decky: Option<String>,
+    /// Service slug.
+    pub service: Option<String>,
+}
+
+impl Origin {
+    /// Adds ` and column = …` for each condition; `table` goes before the column's name.
+    fn narrow(&self, sql: &mut sqlx::QueryBuilder<sqlx::Sqlite>, table: &'static str) {
+        let columns = [
+            ("attacker_ip", &self.attacker_ip),
+            ("decky", &self.decky),
+            ("service", &self.service),
+        ];
+        for (column, value) in columns {
+            if let Some(value) = value {
+                sql.push(format!(" and {table}{column} = "))
+                    .push_bind(value.clone());
+            }
+        }
+    }
+}
+
 /// `head values (?, …), … tail` for `rows` rows. Nothing but these literals gets into the
 /// text, so it is as safe as a literal. Nameless placeholders, because SQLite looks the
 /// name of every numbered one up in a list: a thousand of them cost a million steps.
