@@ -40,7 +40,7 @@ DEB_COMPRESSION ?= xz
 RPM_COMPRESSION ?= zstd
 
 .DEFAULT_GOAL := help
-.PHONY: help build run check fmt test test-unit test-clients test-contract test-browser test-lan test-docker test-system bench stage deb rpm tools-deb tools-rpm
+.PHONY: help build run check fmt test test-unit test-postgres test-clients test-contract test-browser test-lan test-docker test-system bench stage deb rpm tools-deb tools-rpm
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -66,9 +66,10 @@ check: ## format, lints, documentation, scripts
 	elif $(CARGO) deny fetch db >/dev/null 2>&1; then $(CARGO) deny --locked check; \
 	else echo 'skipped: the advisory database cannot be reached'; $(CARGO) deny --locked check licenses bans sources; fi
 
-test: ## every suite: unit, integration, clients, contract, browser, lan, docker, system
+test: ## every suite: unit, integration, postgres, clients, contract, browser, lan, docker, system
 	scripts/install-test-tools.sh
 	$(MAKE) test-unit
+	$(MAKE) test-postgres
 	$(MAKE) test-clients
 	$(MAKE) test-contract
 	$(MAKE) test-browser
@@ -78,6 +79,10 @@ test: ## every suite: unit, integration, clients, contract, browser, lan, docker
 
 test-unit: ## unit and integration tests; no root, no network
 	$(CARGO) test --locked --lib --bins --test it
+
+test-postgres: ## everything that has a database, on a PostgreSQL server of its own
+	scripts/with-postgres.sh $(CARGO) test --locked --lib --test it
+	scripts/with-postgres.sh $(CARGO) test --locked --test contract -- --ignored --test-threads=1 --nocapture
 
 test-clients: ## real client programs and real servers against the decoys
 	DECNET_TEST_FTPD_ROOT=/var/cache/decnet-test/vsftpd \

@@ -34,6 +34,10 @@ for tool in $tools; do
 		esac
 	fi
 done
+# The server's programs are not on the path; with-postgres.sh finds them.
+if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
+	missing="$missing postgresql"
+fi
 # vsftpd is only unpacked, so what it links to is not pulled in with it.
 if [ ! -e /usr/lib/x86_64-linux-gnu/libwrap.so.0 ]; then
 	missing="$missing libwrap0"
@@ -57,12 +61,17 @@ fi
 
 # Nothing that is installed here for comparison may occupy a port of this host.
 work=$(mktemp -d)
-trap 'rm -rf "$work"; [ ! -e "$work.policy" ] || rm -f /usr/sbin/policy-rc.d "$work.policy"' EXIT
+no_cluster=
+trap 'rm -rf "$work" ${no_cluster:+"$no_cluster"}; [ ! -e "$work.policy" ] || rm -f /usr/sbin/policy-rc.d "$work.policy"' EXIT
 if [ ! -e /usr/sbin/policy-rc.d ]; then
 	touch "$work.policy"
 	printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
 	chmod 755 /usr/sbin/policy-rc.d
 fi
+# Nor make a database cluster: the suite makes its own.
+no_cluster=/etc/postgresql-common/createcluster.d/decnet-test.conf
+mkdir -p "${no_cluster%/*}"
+echo 'create_main_cluster = false' >"$no_cluster"
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 if [ -n "$missing" ]; then

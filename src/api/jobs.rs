@@ -272,8 +272,7 @@ mod tests {
     const SECOND: i64 = 1_000_000;
 
     async fn open() -> (tempfile::TempDir, Db) {
-        let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(&dir.path().join("x.db")).await.unwrap();
+        let (dir, db) = crate::db::testing::open().await;
         let persona = Persona::derive(b"s", "a", &Asked::default(), Stamp(0));
         let ip = "127.77.0.1".parse().unwrap();
         db.decky_add("a", ip, &Wish::default(), &persona, Stamp(1))

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::{self, Bus, Delivery};
 use crate::config::{Config, Sources};
-use crate::db::Db;
+use crate::db::{self, Db};
 use crate::model::worker::{Need, Worker};
 use crate::model::{Stamp, topic};
 use crate::net::{file, lock};
@@ -35,6 +35,9 @@ pub const EXIT_CONFIG: u8 = 78;
 /// Longest time a role may take to finish after it was asked to stop; below the
 /// units' TimeoutStopSec.
 const GRACE: Duration = Duration::from_secs(8);
+
+/// Pause before a database server is asked again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Shortest time between two writings of a worker's own words.
 const NEWS: Duration = Duration::from_secs(1);
@@ -99,10 +102,11 @@ pub fn start(worker: &'static Worker, sources: &Sources) -> ExitCode {
             } else {
                 Bus::socket(&config.bus, worker.name)
             };
-            let db = if worker.needs(Need::BulkWrites) {
-                Some(Db::open_for_bulk(&config.database).await?)
-            } else if worker.needs(Need::Database) {
-                Some(Db::open(&config.database).await?)
+            let db = if worker.needs(Need::Database) {
+                tokio::select! {
+                    db = database(worker, &config) => Some(db?),
+                    () = stop.cancelled() => return Ok(()),
+                }
             } else {
                 None
             };
@@ -140,6 +144,28 @@ pub fn start(worker: &'static Worker, sources: &Sources) -> ExitCode {
                 _ => ExitCode::FAILURE,
             }
         }
+    }
+}
+
+/// The worker's database. A server that does not answer may be starting: it is waited for.
+async fn database(worker: &'static Worker, config: &Config) -> db::Result<Db> {
+    let at = config.database.named(worker.name);
+    let mut told = false;
+    loop {
+        let opened = if worker.needs(Need::BulkWrites) {
+            Db::open_for_bulk(&at).await
+        } else {
+            Db::open(&at).await
+        };
+        let error = match opened {
+            Err(error @ db::Error::Unreachable { .. }) => anyhow::Error::from(error),
+            opened => return opened,
+        };
+        if !told {
+            tracing::warn!("waiting: {error:#}");
+            told = true;
+        }
+        tokio::time::sleep(RETRY).await;
     }
 }
 

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use super::{follow, output};
 use crate::bus::Bus;
 use crate::config::{Config, Sources};
-use crate::db::Db;
+use crate::db::{self, Db};
 use crate::deploy::{self, Lan, Order, Outcome};
 use crate::fleet::Mode;
 use crate::fleet::ask::MUTATE_MAX_MIN;
@@ -209,10 +209,14 @@ pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
 
 /// The plan, without creating or changing anything.
 async fn look_only(order: &Order, lan: Lan, config: &Config) -> anyhow::Result<Outcome> {
-    if !config.database.exists() {
+    let db = match Db::open_for_reading(&config.database).await {
+        _ if config.database.is_missing() => None,
+        Err(db::Error::Empty { .. }) => None,
+        opened => Some(opened?),
+    };
+    let Some(db) = db else {
         return Ok(deploy::preview(order, lan, None).await?);
-    }
-    let db = Db::open_for_reading(&config.database).await?;
+    };
     let outcome = deploy::preview(order, lan, Some(&db)).await;
     db.close().await;
     Ok(outcome?)

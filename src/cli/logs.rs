@@ -216,7 +216,9 @@ pub(super) fn escaped(json: &str) -> String {
 
 /// The database for looking, or what to do about it.
 pub(super) async fn open(config: &Config) -> anyhow::Result<Db> {
-    let path = &config.database;
+    let Some(path) = config.database.path() else {
+        return Ok(Db::open_for_reading(&config.database).await?);
+    };
     match std::fs::File::open(path) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => anyhow::bail!(

@@ -151,8 +151,9 @@ fn process_exists(pid: u32) -> bool {
 }
 
 async fn fleet(config: &Config) -> anyhow::Result<Vec<Decky>> {
-    let missing = std::fs::metadata(&config.database)
-        .is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+    let missing = config.database.path().is_some_and(|path| {
+        std::fs::metadata(path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+    });
     if missing {
         return Ok(Vec::new());
     }

@@ -1,5 +1,5 @@
 //! `decnet up`: every worker in this process on an in-memory bus, state below
-//! `./.decnet` (or `--state-dir`), loopback ports, SQLite. For trying, developing and
+//! `./.decnet` (or `--state-dir`), loopback ports, SQLite unless told otherwise. For trying, developing and
 //! demonstrating; no root, no systemd, no Docker. Ctrl-C stops everything, deckies
 //! included; what was captured stays for the next time.
 

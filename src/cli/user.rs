@@ -54,9 +54,9 @@ enum Command {
 pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
     let config = super::load(sources)?;
     anyhow::ensure!(
-        config.database.exists(),
+        !config.database.is_missing(),
         "there is no database at {}; accounts are made when the API first starts",
-        config.database.display()
+        config.database
     );
     super::block_on(async {
         let db = Db::open(&config.database).await?;

@@ -111,7 +111,7 @@ pub const KEYS: &[Key] = &[
         ini: Some(("database", "url")),
         default: "sqlite://{state}/decnet.db",
         secret: true,
-        doc: "Database: sqlite://PATH.",
+        doc: "Database: sqlite://PATH, postgres://USER:PASSWORD@HOST/NAME, or postgres:///NAME?host=/run/postgresql for a server's socket.",
     },
     key(
         "DECNET_API_HOST",

@@ -3,6 +3,7 @@
 //! shell. Unknown keys in a file are errors naming file and line, and all errors are
 //! reported at once. Nothing here depends on the working directory or HOME.
 
+mod database;
 pub mod ini;
 pub mod key;
 mod source;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use database::Database;
 pub use source::{Effective, Origin, Sources};
 
 /// Role of this host.
@@ -158,8 +160,8 @@ pub struct Config {
     pub system_log: Option<PathBuf>,
     /// The bus.
     pub bus: BusConfig,
-    /// SQLite file.
-    pub database: PathBuf,
+    /// Where the rows are.
+    pub database: Database,
     /// The API.
     pub api: ApiConfig,
     /// The dashboard.
@@ -445,20 +447,18 @@ impl Reader<'_> {
         value
     }
 
-    fn database(&mut self, state: &Path) -> PathBuf {
-        let default = format!("sqlite://{}", state.join("decnet.db").display());
+    fn database(&mut self, state: &Path) -> Database {
+        let usual = state.join("decnet.db");
+        let default = format!("sqlite://{}", usual.display());
         let url = self.text_or("DECNET_DB_URL", Some(default));
-        match url.strip_prefix("sqlite://") {
-            Some(path) => self.checked_path("DECNET_DB_URL", PathBuf::from(path)),
-            None => {
-                // The URL may hold a password, so it is not repeated here.
-                self.complain(
-                    "DECNET_DB_URL",
-                    "names an engine this version does not have; use sqlite:///absolute/path.db",
-                );
-                state.join("decnet.db")
-            }
+        if self.sources.origin("DECNET_DB_URL") == Origin::Default {
+            // A relative state directory is that setting's fault.
+            return Database::Sqlite(usual);
         }
+        Database::parse(&url).unwrap_or_else(|problem| {
+            self.complain("DECNET_DB_URL", &problem);
+            Database::Sqlite(usual)
+        })
     }
 }
 
@@ -475,7 +475,8 @@ mod tests {
         let config = Config::load(&sources(&[])).unwrap();
         assert_eq!(config.paths.run, Path::new("/run/decnet"));
         assert_eq!(config.bus.socket, Path::new("/run/decnet/bus.sock"));
-        assert_eq!(config.database, Path::new("/var/lib/decnet/decnet.db"));
+        let database = config.database.path();
+        assert_eq!(database, Some(Path::new("/var/lib/decnet/decnet.db")));
         assert!(config.api.bind.ip().is_loopback());
     }
 
@@ -496,7 +497,7 @@ mod tests {
             ("DECNET_API_PORT", "99999"),
             ("DECNET_MODE", "boss"),
             ("DECNET_STATE_DIR", "relative"),
-            ("DECNET_DB_URL", "postgres://u:hunter2@h/d"),
+            ("DECNET_DB_URL", "postgres://u:hunter2@h"),
         ]))
         .unwrap_err()
         .to_string();

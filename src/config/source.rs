@@ -94,6 +94,18 @@ impl Sources {
         sources
     }
 
+    /// What the files of a host say to every daemon alike, whoever asks. `place` tells where
+    /// a path of that host is here.
+    pub(crate) fn from_files(place: impl Fn(&str) -> PathBuf) -> Self {
+        let mut sources = Self::default();
+        let ini_path = sources.get("DECNET_CONFIG").value;
+        sources.read_ini(&place(&ini_path), false);
+        let install = PathBuf::from(sources.get("DECNET_INSTALL_DIR").value);
+        let dotenv = install.join(".env.local");
+        sources.read_dotenv(&place(&dotenv.to_string_lossy()));
+        sources
+    }
+
     /// Sets a value as the command line does.
     pub fn set_flag(&mut self, name: &str, value: impl Into<String>) {
         self.flags.insert(name.to_owned(), value.into());

@@ -1,9 +1,9 @@
 //! Named keys for scripts. The database knows a token only by its SHA-256; it may do what
 //! both the token and its owner may, and ends with its owner.
 
-use sqlx::Row;
 use uuid::Uuid;
 
+use crate::db::sql;
 use crate::db::token::SessionRow;
 use crate::db::user::Role;
 use crate::db::{Db, Error, Result, attempt};
@@ -48,7 +48,7 @@ impl Db {
         now: Stamp,
     ) -> Result<String> {
         let id = Uuid::now_v7().to_string();
-        let done = sqlx::query(
+        let done = sql::query(
             "insert into api_tokens (token_sha256, id, user_id, name, role, created_at, expires_at)
              select $1, $2, $3, $4, $5, $6, $7
              where (select count(*) from api_tokens where user_id = $3) < $8",
@@ -75,7 +75,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn api_token_list(&self, user_id: Option<&str>) -> Result<Vec<ApiTokenRow>> {
-        sqlx::query_as(
+        sql::query_as(
             "select t.id, t.name, t.role, u.name as owner, t.created_at, t.expires_at, t.used_at
              from api_tokens t join users u on u.id = t.user_id
              where $1 is null or t.user_id = $1 order by t.id desc limit 1000",
@@ -95,7 +95,7 @@ impl Db {
         id: &str,
         user_id: Option<&str>,
     ) -> Result<Option<String>> {
-        sqlx::query_scalar(
+        sql::query_scalar(
             "delete from api_tokens where id = $1 and ($2 is null or user_id = $2) returning name",
         )
         .bind(id)
@@ -115,7 +115,7 @@ impl Db {
         now: Stamp,
     ) -> Result<Option<SessionRow>> {
         let what = "reading an API token";
-        let row = sqlx::query(
+        let row = sql::query(
             "select t.name, t.role, t.expires_at, t.used_at, u.id, u.name as owner,
                  u.role as owner_role, u.must_change_password
              from api_tokens t join users u on u.id = t.user_id where t.token_sha256 = $1",
@@ -154,7 +154,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be written.
     pub async fn api_token_touch(&self, token_sha256: &[u8; 32], now: Stamp) -> Result<()> {
-        sqlx::query("update api_tokens set used_at = $2 where token_sha256 = $1")
+        sql::query("update api_tokens set used_at = $2 where token_sha256 = $1")
             .bind(token_sha256.as_slice())
             .bind(now)
             .execute(&self.pool)

@@ -1,8 +1,7 @@
 //! Files that attackers left, as far as events tell of them; the bytes are in the store
 //! ([`crate::net::store`]). Written by [`crate::db::tally`].
 
-use sqlx::{QueryBuilder, Sqlite};
-
+use crate::db::sql::{self, QueryBuilder};
 use crate::db::{Db, Origin, Page, Result, attempt};
 use crate::model::Stamp;
 
@@ -62,7 +61,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn artifact_list(&self, filter: &Origin, page: Page) -> Result<Vec<ArtifactRow>> {
-        let mut sql = QueryBuilder::<Sqlite>::new(SELECT);
+        let mut sql = QueryBuilder::new(SELECT);
         filter.narrow(&mut sql, "t.");
         sql.push(") where a.n < ").push_bind(page.before_id());
         sql.push(" order by a.n desc limit ").push_bind(page.rows());
@@ -77,7 +76,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn artifact_get(&self, sha256: &str) -> Result<Option<ArtifactRow>> {
-        let mut sql = QueryBuilder::<Sqlite>::new(SELECT);
+        let mut sql = QueryBuilder::new(SELECT);
         sql.push(") where a.sha256 = ").push_bind(sha256);
         sql.build_query_as()
             .fetch_optional(&self.pool)
@@ -90,7 +89,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn artifact_sightings(&self, sha256: &str) -> Result<Vec<SightingRow>> {
-        sqlx::query_as(
+        sql::query_as(
             "select ts, attacker_ip, decky, service, session, name
              from artifact_sightings where sha256 = $1 order by n desc limit 100",
         )
@@ -105,7 +104,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn artifact_count(&self) -> Result<i64> {
-        sqlx::query_scalar("select count(*) from artifacts")
+        sql::query_scalar("select count(*) from artifacts")
             .fetch_one(&self.pool)
             .await
             .map_err(attempt("counting files"))

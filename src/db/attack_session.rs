@@ -1,7 +1,6 @@
 //! Connections of attackers to deckies; written by [`crate::db::tally`].
 
-use sqlx::{QueryBuilder, Sqlite};
-
+use crate::db::sql::{self, QueryBuilder};
 use crate::db::{Db, Origin, Page, Result, attempt};
 use crate::model::Stamp;
 
@@ -45,7 +44,7 @@ impl Db {
         filter: &Origin,
         page: Page,
     ) -> Result<Vec<AttackSession>> {
-        let mut sql = QueryBuilder::<Sqlite>::new(SELECT);
+        let mut sql = QueryBuilder::new(SELECT);
         filter.narrow(&mut sql, "");
         sql.push(" and n < ").push_bind(page.before_id());
         sql.push(" order by n desc limit ").push_bind(page.rows());
@@ -60,7 +59,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn attack_session_get(&self, id: &str) -> Result<Option<AttackSession>> {
-        let mut sql = QueryBuilder::<Sqlite>::new(SELECT);
+        let mut sql = QueryBuilder::new(SELECT);
         sql.push(" and id = ").push_bind(id);
         sql.build_query_as()
             .fetch_optional(&self.pool)
@@ -73,7 +72,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn attack_session_count(&self) -> Result<i64> {
-        sqlx::query_scalar("select count(*) from attack_sessions")
+        sql::query_scalar("select count(*) from attack_sessions")
             .fetch_one(&self.pool)
             .await
             .map_err(attempt("counting sessions"))

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{QueryBuilder, Sqlite};
-
+use crate::db::sql::{self, QueryBuilder};
 use crate::db::{Db, Result, attempt};
 use crate::model::Stamp;
 
@@ -169,7 +168,7 @@ impl Db {
         after: Option<(i64, String)>,
         limit: u32,
     ) -> Result<Vec<AttackerRow>> {
-        let mut sql = QueryBuilder::<Sqlite>::new(SELECT);
+        let mut sql = QueryBuilder::new(SELECT);
         conditions(&mut sql, filter);
         let column = order.column();
         if let Some((value, id)) = after {
@@ -189,7 +188,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn attacker_get(&self, id_or_ip: &str) -> Result<Option<AttackerRow>> {
-        let mut sql = QueryBuilder::<Sqlite>::new(SELECT);
+        let mut sql = QueryBuilder::new(SELECT);
         sql.push(" and (id = ").push_bind(id_or_ip);
         sql.push(" or ip = ").push_bind(id_or_ip).push(")");
         sql.build_query_as()
@@ -203,7 +202,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn attacker_count(&self) -> Result<i64> {
-        sqlx::query_scalar("select count(*) from attackers")
+        sql::query_scalar("select count(*) from attackers")
             .fetch_one(&self.pool)
             .await
             .map_err(attempt("counting attackers"))
@@ -222,9 +221,8 @@ impl Db {
             ("attacker_services", "service"),
             ("attacker_deckies", "decky"),
         ] {
-            let mut sql = QueryBuilder::<Sqlite>::new(format!(
-                "select ip, {column} from {table} where ip in ("
-            ));
+            let mut sql =
+                QueryBuilder::new(format!("select ip, {column} from {table} where ip in ("));
             let mut list = sql.separated(", ");
             for row in rows {
                 list.push_bind(&row.ip);
@@ -255,7 +253,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn attacker_services(&self, ip: &str) -> Result<Vec<ServiceActivity>> {
-        sqlx::query_as(
+        sql::query_as(
             "select service, events, commands, logins, first_seen, last_seen
              from attacker_services where ip = $1 order by events desc, service limit 200",
         )
@@ -270,7 +268,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn attacker_deckies(&self, ip: &str) -> Result<Vec<DeckyActivity>> {
-        sqlx::query_as(
+        sql::query_as(
             "select decky, events, first_seen, last_seen
              from attacker_deckies where ip = $1 order by first_seen, decky limit 1000",
         )
@@ -285,8 +283,9 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn attacker_countries(&self) -> Result<Vec<(String, i64, i64)>> {
-        sqlx::query_as(
-            "select coalesce(country, '??'), count(*), sum(event_count) from attackers
+        sql::query_as(
+            "select coalesce(country, '??'), count(*), cast(sum(event_count) as bigint)
+             from attackers
              group by 1 order by 2 desc, 1 limit 300",
         )
         .fetch_all(&self.pool)
@@ -295,7 +294,7 @@ impl Db {
     }
 }
 
-fn conditions(sql: &mut QueryBuilder<Sqlite>, filter: &AttackerFilter) {
+fn conditions(sql: &mut QueryBuilder, filter: &AttackerFilter) {
     if let Some(prefix) = &filter.prefix {
         // Addresses hold only characters below '~', so this is the range of the prefix.
         sql.push(" and ip >= ").push_bind(prefix.clone());
@@ -327,11 +326,11 @@ fn conditions(sql: &mut QueryBuilder<Sqlite>, filter: &AttackerFilter) {
     };
     let back = |by: Duration| Stamp(now.0.saturating_sub(Stamp(0).plus(by).0));
     let (hour, day) = (back(HOUR), back(HOUR * 24));
-    let active = |sql: &mut QueryBuilder<Sqlite>| {
+    let active = |sql: &mut QueryBuilder| {
         sql.push("(event_count >= ").push_bind(BUSY);
         sql.push(" and last_seen >= ").push_bind(hour).push(")");
     };
-    let passive = |sql: &mut QueryBuilder<Sqlite>| {
+    let passive = |sql: &mut QueryBuilder| {
         sql.push("(event_count >= ").push_bind(PASSIVE);
         sql.push(" and last_seen >= ").push_bind(day).push(")");
     };

@@ -1,8 +1,7 @@
 //! How far a reader of a file came. Written in the same transaction as what was read,
 //! so that a reader killed anywhere goes on exactly where its rows end.
 
-use sqlx::{Row, SqliteConnection};
-
+use crate::db::sql::{self, Connection};
 use crate::db::{Db, Result, attempt};
 use crate::model::Stamp;
 
@@ -27,7 +26,7 @@ impl Db {
     /// When the database cannot be read.
     pub async fn checkpoint_get(&self, source: &str) -> Result<Option<Checkpoint>> {
         let row =
-            sqlx::query("select dev, ino, read_bytes, mark from checkpoints where source = $1")
+            sql::query("select dev, ino, read_bytes, mark from checkpoints where source = $1")
                 .bind(source)
                 .fetch_optional(&self.pool)
                 .await
@@ -47,12 +46,12 @@ impl Db {
 
 /// Stores where `source` stands, in the caller's transaction.
 pub(super) async fn save(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     source: &str,
     at: &Checkpoint,
     now: Stamp,
 ) -> Result<()> {
-    sqlx::query(
+    sql::query(
         "insert into checkpoints (source, dev, ino, read_bytes, mark, updated_at)
          values ($1, $2, $3, $4, $5, $6)
          on conflict (source) do update set dev = excluded.dev, ino = excluded.ino,

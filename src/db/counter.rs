@@ -1,7 +1,6 @@
 //! Named sums that would be slow to count, changed in the transaction of what they count.
 
-use sqlx::SqliteConnection;
-
+use crate::db::sql::{self, Connection};
 use crate::db::{Db, Result, attempt};
 
 /// Events stored.
@@ -16,7 +15,7 @@ pub(super) const WORDS: &str = "words";
 impl Db {
     /// The value of a counter; 0 when there is none.
     pub(super) async fn counter(&self, name: &'static str) -> Result<i64> {
-        let value = sqlx::query_scalar("select value from counters where name = $1")
+        let value = sql::query_scalar("select value from counters where name = $1")
             .bind(name)
             .fetch_optional(&self.pool)
             .await;
@@ -24,16 +23,16 @@ impl Db {
     }
 }
 
-pub(super) async fn get(tx: &mut SqliteConnection, name: &'static str) -> Result<i64> {
-    let value = sqlx::query_scalar("select value from counters where name = $1")
+pub(super) async fn get(tx: &mut Connection, name: &'static str) -> Result<i64> {
+    let value = sql::query_scalar("select value from counters where name = $1")
         .bind(name)
         .fetch_optional(tx)
         .await;
     Ok(value.map_err(attempt("reading a counter"))?.unwrap_or(0))
 }
 
-pub(super) async fn set(tx: &mut SqliteConnection, name: &'static str, value: i64) -> Result<()> {
-    let done = sqlx::query("update counters set value = $2 where name = $1")
+pub(super) async fn set(tx: &mut Connection, name: &'static str, value: i64) -> Result<()> {
+    let done = sql::query("update counters set value = $2 where name = $1")
         .bind(name)
         .bind(value)
         .execute(tx)
@@ -42,8 +41,8 @@ pub(super) async fn set(tx: &mut SqliteConnection, name: &'static str, value: i6
     Ok(())
 }
 
-pub(super) async fn add(tx: &mut SqliteConnection, name: &'static str, by: i64) -> Result<()> {
-    let done = sqlx::query("update counters set value = value + $2 where name = $1")
+pub(super) async fn add(tx: &mut Connection, name: &'static str, by: i64) -> Result<()> {
+    let done = sql::query("update counters set value = value + $2 where name = $1")
         .bind(name)
         .bind(by)
         .execute(tx)

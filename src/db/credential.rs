@@ -7,14 +7,18 @@ use std::collections::HashMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
 
+use crate::db::log::bounded;
+use crate::db::sql::{self, Connection, Row};
 use crate::db::{Db, Page, Result, attempt, values_sql};
 use crate::model::{Event, Stamp};
 
 /// Rows per upsert statement.
 const ROWS: usize = 32;
+/// Longest principal and kind of secret, in bytes; the event has them whole. They are part
+/// of a key, whose size a page of an index limits.
+const PRINCIPAL_MAX: usize = 1024;
+const KIND_MAX: usize = 128;
 
 /// A stored credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +114,7 @@ impl Db {
         } else {
             list_sql!("1 = 1")
         };
-        let rows = sqlx::query(sql)
+        let rows = sql::query(sql)
             .bind(&filter.service)
             .bind(&filter.attacker_ip)
             .bind(&filter.principal)
@@ -159,8 +163,13 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn credential_count(&self) -> Result<i64> {
-        // Rows are never deleted one by one, so the last id is the number of rows.
-        sqlx::query_scalar("select coalesce(max(id), 0) from credentials")
+        let sql = match self.pool.engine() {
+            // Rows are never deleted one by one, so the last id is the number of rows.
+            sql::Engine::Sqlite => "select coalesce(max(id), 0) from credentials",
+            // There a row that is counted up uses up an id too.
+            sql::Engine::Postgres => "select count(*) from credentials",
+        };
+        sql::query_scalar(sql)
             .fetch_one(&self.pool)
             .await
             .map_err(attempt("counting credentials"))
@@ -172,13 +181,14 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn credential_reuse(&self, page: Page) -> Result<Vec<ReuseRow>> {
-        sqlx::query_as(
+        sql::query_as(
             "select secret_sha256, secret_kind, min(secret_printable) as secret_printable,
                  count(distinct attacker_ip) as attackers, count(distinct decky) as deckies,
-                 count(distinct service) as services, sum(count) as attempts,
+                 count(distinct service) as services, cast(sum(count) as bigint) as attempts,
                  min(first_seen) as first_seen, max(last_seen) as last_seen, max(id) as n
              from credentials group by secret_sha256, secret_kind
-             having (attackers > 1 or deckies > 1 or services > 1) and n < $1
+             having (count(distinct attacker_ip) > 1 or count(distinct decky) > 1
+                 or count(distinct service) > 1) and max(id) < $1
              order by n desc limit $2",
         )
         .bind(page.before_id())
@@ -193,7 +203,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn credential_principals(&self, secret_sha256: &str) -> Result<Vec<String>> {
-        sqlx::query_scalar(
+        sql::query_scalar(
             "select distinct principal from credentials
              where secret_sha256 = $1 and principal <> '' order by 1 limit 20",
         )
@@ -204,7 +214,7 @@ impl Db {
     }
 }
 
-fn from_row(row: &SqliteRow) -> std::result::Result<CredentialRow, sqlx::Error> {
+fn from_row(row: &Row) -> std::result::Result<CredentialRow, sqlx::Error> {
     let principal: String = row.try_get("principal")?;
     Ok(CredentialRow {
         id: row.try_get("id")?,
@@ -267,8 +277,11 @@ impl Gathered {
                 .map_or_else(String::new, |f| f.src.ip().to_string()),
             decky: event.decky.clone(),
             service: event.service.clone(),
-            secret_kind: credential.kind.to_string(),
-            principal: credential.principal.clone().unwrap_or_default(),
+            secret_kind: bounded(credential.kind.to_string(), KIND_MAX),
+            principal: bounded(
+                credential.principal.clone().unwrap_or_default(),
+                PRINCIPAL_MAX,
+            ),
         };
         let tally = self.rows.entry(key).or_insert_with(|| Tally {
             printable: credential.printable(),
@@ -285,7 +298,7 @@ impl Gathered {
     }
 
     /// Writes them in the caller's transaction; returns those never seen before.
-    pub(super) async fn upsert(self, tx: &mut SqliteConnection) -> Result<Vec<NewCredential>> {
+    pub(super) async fn upsert(self, tx: &mut Connection) -> Result<Vec<NewCredential>> {
         let rows: Vec<(Key, Tally)> = self.rows.into_iter().collect();
         let mut fresh = Vec::new();
         for chunk in rows.chunks(ROWS) {
@@ -296,7 +309,7 @@ impl Gathered {
 }
 
 async fn upsert_chunk(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     chunk: &[(Key, Tally)],
     fresh: &mut Vec<NewCredential>,
 ) -> Result<()> {
@@ -314,7 +327,7 @@ async fn upsert_chunk(
                  then excluded.last_seen else credentials.last_seen end
          returning secret_sha256, attacker_ip, decky, service, secret_kind, principal, count",
     );
-    let mut query = sqlx::query(sql);
+    let mut query = sql::query(sql);
     for (key, tally) in chunk {
         query = query
             .bind(&key.secret_sha256)
@@ -351,7 +364,7 @@ async fn upsert_chunk(
     Ok(())
 }
 
-fn key_of(row: &SqliteRow) -> std::result::Result<(Key, i64), sqlx::Error> {
+fn key_of(row: &Row) -> std::result::Result<(Key, i64), sqlx::Error> {
     let key = Key {
         secret_sha256: row.try_get(0)?,
         attacker_ip: row.try_get(1)?,

@@ -3,10 +3,7 @@
 
 use std::net::IpAddr;
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-use sqlx::types::Json;
-
+use crate::db::sql::{self, Json, Row};
 use crate::db::{Db, Error, Result, attempt};
 use crate::model::{Decky, DeckyState, Listener, Stamp, Wish};
 use crate::persona::Persona;
@@ -20,7 +17,7 @@ pub struct DeckyRow {
     pub persona: Persona,
 }
 
-fn from_row(row: &SqliteRow) -> std::result::Result<DeckyRow, sqlx::Error> {
+fn from_row(row: &Row) -> std::result::Result<DeckyRow, sqlx::Error> {
     let ip: String = row.try_get("ip")?;
     let ip: IpAddr = ip.parse().map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
     let Json(wish): Json<Wish> = row.try_get("wish")?;
@@ -34,7 +31,8 @@ fn from_row(row: &SqliteRow) -> std::result::Result<DeckyRow, sqlx::Error> {
             host: row.try_get("host")?,
             ip,
             wish,
-            slot: row.try_get("slot")?,
+            slot: u32::try_from(row.try_get::<i64, _>("slot")?)
+                .map_err(|e| sqlx::Error::Decode(Box::new(e)))?,
             version: row.try_get("version")?,
             removed: row.try_get("removed")?,
             state: DeckyState::parse(&state),
@@ -90,7 +88,7 @@ const ADD: &str =
      on conflict do nothing";
 
 /// That a write found the row it was about.
-fn one_row(done: &sqlx::sqlite::SqliteQueryResult, what: &str) -> Result<()> {
+fn one_row(done: sql::Done, what: &str) -> Result<()> {
     if done.rows_affected() == 1 {
         return Ok(());
     }
@@ -103,7 +101,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn decky_list(&self) -> Result<Vec<DeckyRow>> {
-        let rows = sqlx::query(
+        let rows = sql::query(
             "select name, host, ip, wish, persona, slot, version, removed, state, last_error,
                  listeners, mutated_at, updated_at
              from deckies order by name",
@@ -129,7 +127,7 @@ impl Db {
         persona: &Persona,
         now: Stamp,
     ) -> Result<()> {
-        let done = sqlx::query(ADD)
+        let done = sql::query(ADD)
             .bind(name)
             .bind(ip.to_string())
             .bind(Json(wish))
@@ -153,15 +151,15 @@ impl Db {
     pub async fn decky_apply(&self, writes: &[DeckyWrite], now: Stamp) -> Result<()> {
         let mut transaction = self
             .pool
-            .begin_with("begin immediate")
+            .begin()
             .await
             .map_err(attempt("beginning a deploy"))?;
         for write in writes {
             if let DeckyWrite::Remove { name, version } = write {
-                let done = sqlx::query(
-                    "update deckies set removed = 1, version = version + 1,
+                let done = sql::query(
+                    "update deckies set removed = true, version = version + 1,
                          state = 'tearing_down', updated_at = $3
-                     where name = $1 and version = $2 and removed = 0",
+                     where name = $1 and version = $2 and removed = false",
                 )
                 .bind(name)
                 .bind(version)
@@ -169,7 +167,7 @@ impl Db {
                 .execute(&mut *transaction)
                 .await
                 .map_err(attempt("removing a decky"))?;
-                one_row(&done, name)?;
+                one_row(done, name)?;
             }
         }
         // Two steps, so that no address is held twice while they change hands.
@@ -178,7 +176,7 @@ impl Db {
                 name, version, ip, ..
             } = write
             {
-                let done = sqlx::query(
+                let done = sql::query(
                     "update deckies set ip = case ip when $3 then ip else 'leaving ' || name end
                      where name = $1 and version = $2",
                 )
@@ -188,7 +186,7 @@ impl Db {
                 .execute(&mut *transaction)
                 .await
                 .map_err(attempt("moving a decky"))?;
-                one_row(&done, name)?;
+                one_row(done, name)?;
             }
         }
         for write in writes {
@@ -196,7 +194,7 @@ impl Db {
             else {
                 continue;
             };
-            sqlx::query("delete from deckies where ip = $1 and removed = 1 and name <> $2")
+            sql::query("delete from deckies where ip = $1 and removed = true and name <> $2")
                 .bind(ip.to_string())
                 .bind(name)
                 .execute(&mut *transaction)
@@ -204,7 +202,7 @@ impl Db {
                 .map_err(attempt("freeing an address"))?;
             let done = match write {
                 DeckyWrite::Add { wish, persona, .. } => {
-                    sqlx::query(ADD)
+                    sql::query(ADD)
                         .bind(name)
                         .bind(ip.to_string())
                         .bind(Json(wish))
@@ -214,11 +212,12 @@ impl Db {
                         .await
                 }
                 DeckyWrite::Set { wish, persona, .. } => {
-                    sqlx::query(
-                        "update or ignore deckies set ip = $2, wish = $3, removed = 0,
+                    sql::query(
+                        "update deckies set ip = $2, wish = $3, removed = false,
                              version = version + 1, persona = coalesce($4, persona),
                              state = 'pending', last_error = null, updated_at = $5
-                         where name = $1",
+                         where name = $1 and not exists
+                             (select 1 from deckies d where d.ip = $2 and d.name <> $1)",
                     )
                     .bind(name)
                     .bind(ip.to_string())
@@ -231,7 +230,7 @@ impl Db {
                 DeckyWrite::Remove { .. } => continue,
             };
             let done = done.map_err(attempt("writing a decky"))?;
-            one_row(&done, &format!("{name} at {ip}"))?;
+            one_row(done, &format!("{name} at {ip}"))?;
         }
         transaction
             .commit()
@@ -252,8 +251,8 @@ impl Db {
         persona: Option<&Persona>,
         now: Stamp,
     ) -> Result<()> {
-        let done = sqlx::query(
-            "update deckies set wish = $3, removed = 0, version = version + 1,
+        let done = sql::query(
+            "update deckies set wish = $3, removed = false, version = version + 1,
                  persona = coalesce($5, persona),
                  state = 'pending', last_error = null, updated_at = $4
              where name = $1 and version = $2",
@@ -277,9 +276,9 @@ impl Db {
     /// # Errors
     /// When the database cannot be written.
     pub async fn decky_remove(&self, name: Option<&str>, now: Stamp) -> Result<u64> {
-        let done = sqlx::query(
-            "update deckies set removed = 1, version = version + 1, state = 'tearing_down', updated_at = $2
-             where ($1 is null or name = $1) and removed = 0",
+        let done = sql::query(
+            "update deckies set removed = true, version = version + 1, state = 'tearing_down', updated_at = $2
+             where ($1 is null or name = $1) and removed = false",
         )
         .bind(name)
         .bind(now.0)
@@ -296,7 +295,7 @@ impl Db {
     /// When the database cannot be written.
     pub async fn decky_forget(&self, name: &str, version: i64) -> Result<bool> {
         let done =
-            sqlx::query("delete from deckies where name = $1 and version = $2 and removed = 1")
+            sql::query("delete from deckies where name = $1 and version = $2 and removed = true")
                 .bind(name)
                 .bind(version)
                 .execute(&self.pool)
@@ -319,7 +318,7 @@ impl Db {
         last_error: Option<&str>,
         now: Stamp,
     ) -> Result<bool> {
-        let done = sqlx::query(
+        let done = sql::query(
             "update deckies set state = $3, listeners = $4, last_error = $5, updated_at = $6
              where name = $1 and version = $2",
         )
@@ -340,7 +339,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn installation_secret_present(&self) -> Result<Option<Vec<u8>>> {
-        sqlx::query_scalar("select secret from installation where id = 1")
+        sql::query_scalar("select secret from installation where id = 1")
             .fetch_optional(&self.pool)
             .await
             .map_err(attempt("reading the installation secret"))
@@ -351,13 +350,13 @@ impl Db {
     /// # Errors
     /// When the database cannot be written.
     pub async fn installation_secret(&self, fresh: [u8; 32], now: Stamp) -> Result<Vec<u8>> {
-        sqlx::query("insert into installation (id, secret, created_at) values (1, $1, $2) on conflict do nothing")
+        sql::query("insert into installation (id, secret, created_at) values (1, $1, $2) on conflict do nothing")
             .bind(fresh.as_slice())
             .bind(now.0)
             .execute(&self.pool)
             .await
             .map_err(attempt("writing the installation secret"))?;
-        sqlx::query_scalar("select secret from installation where id = 1")
+        sql::query_scalar("select secret from installation where id = 1")
             .fetch_one(&self.pool)
             .await
             .map_err(attempt("reading the installation secret"))
@@ -367,13 +366,8 @@ impl Db {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::testing::open;
     use crate::model::Service;
-
-    async fn open() -> (tempfile::TempDir, Db) {
-        let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(&dir.path().join("x.db")).await.unwrap();
-        (dir, db)
-    }
 
     #[tokio::test]
     async fn a_decky_lives_from_wanted_to_forgotten() {

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use crate::db::sql;
 use crate::db::{Db, Result, attempt};
 use crate::model::Stamp;
 
@@ -24,8 +25,8 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn hits(&self, since: Stamp) -> Result<HashMap<String, Hits>> {
-        let rows: Vec<(String, i64, i64)> = sqlx::query_as(
-            "select decky, sum(count), max(minute) from log_minutes where minute >= $1
+        let rows: Vec<(String, i64, i64)> = sql::query_as(
+            "select decky, cast(sum(count) as bigint), max(minute) from log_minutes where minute >= $1
              group by decky",
         )
         .bind(since.0.div_euclid(MINUTE))

@@ -1,8 +1,8 @@
 //! Jobs of the API, newest first. A finished one is history: of those the newest are kept.
 
-use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::db::sql::{self, Json};
 use crate::db::{Db, Result, attempt};
 use crate::model::Stamp;
 use crate::model::job::{JobItem, JobKind, JobStatus, Target};
@@ -91,7 +91,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be written.
     pub async fn job_put(&self, job: &JobRow) -> Result<()> {
-        sqlx::query(PUT)
+        sql::query(PUT)
             .bind(&job.id)
             .bind(&job.kind)
             .bind(&job.status)
@@ -116,7 +116,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be written.
     pub async fn job_trim(&self) -> Result<()> {
-        sqlx::query(
+        sql::query(
             "delete from jobs where status in ('succeeded', 'failed')
                  and id <= (select id from jobs order by id desc limit 1 offset $1)",
         )
@@ -132,7 +132,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn job_open(&self) -> Result<Vec<JobRow>> {
-        sqlx::query_as(
+        sql::query_as(
             "select * from jobs where status in ('queued', 'running') order by id limit 500",
         )
         .fetch_all(&self.pool)
@@ -145,7 +145,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn job_find(&self, id: &str) -> Result<Option<JobRow>> {
-        sqlx::query_as("select * from jobs where id = $1")
+        sql::query_as("select * from jobs where id = $1")
             .bind(id)
             .fetch_optional(&self.pool)
             .await
@@ -157,7 +157,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn job_list(&self, before: Option<&str>, limit: u32) -> Result<Vec<JobRow>> {
-        sqlx::query_as("select * from jobs where id < coalesce($1, 'g') order by id desc limit $2")
+        sql::query_as("select * from jobs where id < coalesce($1, 'g') order by id desc limit $2")
             .bind(before)
             .bind(i64::from(limit))
             .fetch_all(&self.pool)
@@ -172,8 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn jobs_are_kept_in_order_and_not_for_ever() {
-        let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(&dir.path().join("x.db")).await.unwrap();
+        let (_dir, db) = crate::db::testing::open().await;
         let mut ids = Vec::new();
         for n in 0..KEPT + 3 {
             let mut job = JobRow::new(JobKind::Deploy, "{}".into(), "ada", Stamp(n));

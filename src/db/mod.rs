@@ -1,9 +1,9 @@
-//! The database: the one truth. SQLite in WAL mode; the SQL is written once with `$1`
-//! placeholders in the dialect SQLite and PostgreSQL share, one file per noun.
-//! Stamps are integer microseconds; lists are keyset-paged, never unbounded.
+//! The database: the one truth. SQLite in WAL mode, or PostgreSQL; the SQL is written once
+//! in the dialect both share (see [`sql`]), one file per noun. Stamps are integer
+//! microseconds; lists are keyset-paged, never unbounded.
 //!
-//! Migrations lie in `migrations/<engine>/NNNN_noun.sql`, are embedded, and run under
-//! a file lock, so workers may start side by side.
+//! Migrations lie in `migrations/<engine>/NNNN_noun.sql`, are embedded, and run under a
+//! lock, so workers may start side by side.
 
 pub mod api_token;
 pub mod artifact;
@@ -17,19 +17,22 @@ pub mod hit;
 pub mod job;
 pub mod log;
 pub mod mutation;
+mod postgres;
 pub mod rollup;
+mod sql;
+mod sqlite;
 pub mod tally;
 pub mod token;
 pub mod user;
 
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, SqlitePool};
+pub use sql::Json;
 
-use crate::net::{file, lock};
+use sqlx::AssertSqlSafe;
+
+use crate::config::Database;
+use sql::{Pool, QueryBuilder};
 
 /// A failed database call, saying what was attempted.
 #[derive(Debug, thiserror::Error)]
@@ -43,11 +46,47 @@ pub enum Error {
         #[source]
         source: sqlx::Error,
     },
+    /// Nobody answers where the server should be, or not in our language.
+    #[error(
+        "{database} cannot be reached: check that the server runs, DECNET_DB_URL, and that `sudo decnet init` was run since that was set"
+    )]
+    Unreachable {
+        /// Which one, without its password.
+        database: Database,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The server answers, and refuses.
+    #[error("the server refuses {database}: {advice}")]
+    Refused {
+        /// Which one, without its password.
+        database: Database,
+        /// What to do.
+        advice: &'static str,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The database is there, and none of our tables.
+    #[error("{database} has no tables of DECNET yet: start DECNET first")]
+    Empty {
+        /// Which one.
+        database: Database,
+    },
+    /// The server's database cannot be used.
+    #[error("{database} {problem}")]
+    Unfit {
+        /// Which one, without its password.
+        database: Database,
+        /// What is wrong, and what to do.
+        problem: &'static str,
+    },
     /// The schema could not be brought up to date.
-    #[error("migrating the database {path}")]
+    #[error("migrating the database {database}")]
     Migrate {
-        /// The file.
-        path: PathBuf,
+        /// Which one.
+        database: Database,
         /// Why.
         #[source]
         source: sqlx::migrate::MigrateError,
@@ -115,7 +154,7 @@ pub struct Origin {
 
 impl Origin {
     /// Adds ` and column = …` for each condition; `table` goes before the column's name.
-    fn narrow(&self, sql: &mut sqlx::QueryBuilder<sqlx::Sqlite>, table: &'static str) {
+    fn narrow(&self, sql: &mut QueryBuilder, table: &'static str) {
         let columns = [
             ("attacker_ip", &self.attacker_ip),
             ("decky", &self.decky),
@@ -130,9 +169,7 @@ impl Origin {
     }
 }
 
-/// `head values (?, …), … tail` for `rows` rows. Nothing but these literals gets into the
-/// text, so it is as safe as a literal. Nameless placeholders, because SQLite looks the
-/// name of every numbered one up in a list: a thousand of them cost a million steps.
+/// `head values (?, …), … tail` for `rows` rows; see [`rows_sql`].
 fn values_sql(
     head: &'static str,
     columns: usize,
@@ -140,133 +177,85 @@ fn values_sql(
     tail: &'static str,
 ) -> AssertSqlSafe<String> {
     let row = format!("({})", vec!["?"; columns].join(", "));
-    let rows = vec![row.as_str(); rows].join(", ");
+    rows_sql(head, &row, rows, tail)
+}
+
+/// `head values row, … tail`. Nothing but literals gets into the text, so it is as safe as
+/// a literal. Nameless placeholders, because SQLite looks the name of every numbered one up
+/// in a list: a thousand of them cost a million steps.
+fn rows_sql(
+    head: &'static str,
+    row: &str,
+    rows: usize,
+    tail: &'static str,
+) -> AssertSqlSafe<String> {
+    let rows = vec![row; rows].join(", ");
     AssertSqlSafe(format!("{head} values {rows} {tail}"))
 }
 
-/// Page cache of a connection, KiB: what an idle worker may cost.
-const SMALL_CACHE_KIB: u32 = 1024;
-/// Page cache of the worker that writes in bulk, KiB; grows only as it is used.
-const BULK_CACHE_KIB: u32 = 16 * 1024;
+/// What a database is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Reading and writing now and then.
+    Work,
+    /// Writing thousands of rows at a time.
+    Bulk,
+    /// Looking.
+    Reading,
+}
 
 /// An open database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Db {
-    pub(crate) pool: SqlitePool,
+    pool: Pool,
 }
 
 impl Db {
-    /// Opens (creating if needed) and migrates the database at `path`.
+    /// Opens the database and brings its tables up to date; a file is made if needed.
     ///
     /// # Errors
-    /// When the file or its directory cannot be written, or a migration fails.
-    pub async fn open(path: &Path) -> Result<Self> {
-        Self::open_with(path, SMALL_CACHE_KIB).await
+    /// When the file or its directory cannot be written, the server cannot be reached or
+    /// refuses, or a migration fails.
+    pub async fn open(at: impl Into<Database>) -> Result<Self> {
+        Self::open_for(at.into(), Purpose::Work).await
     }
 
-    /// Like [`Db::open`] with a page cache that holds the ends of every index, for the
-    /// one worker that writes thousands of rows at a time.
+    /// Like [`Db::open`] with room for the ends of every index, for the one worker that
+    /// writes thousands of rows at a time.
     ///
     /// # Errors
     /// As [`Db::open`].
-    pub async fn open_for_bulk(path: &Path) -> Result<Self> {
-        Self::open_with(path, BULK_CACHE_KIB).await
-    }
-
-    async fn open_with(path: &Path, cache_kib: u32) -> Result<Self> {
-        let prepare = |source| Error::Prepare {
-            path: path.to_owned(),
-            source,
-        };
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(prepare)?;
-        }
-        if !path.exists() {
-            // What attackers typed lies in it, so others may not read it whatever the
-            // umask says; SQLite gives its side files the same mode.
-            std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .mode(0o640)
-                .open(path)
-                .map_err(prepare)?;
-        }
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(30))
-            // Captured secrets live in this file: a worker's page cache is kept small and
-            // freed pages are overwritten.
-            .pragma("secure_delete", "fast")
-            .pragma("cache_size", format!("-{cache_kib}"));
-        let pool = SqlitePoolOptions::new()
-            .max_connections(4)
-            .min_connections(0)
-            .idle_timeout(Duration::from_secs(60))
-            .connect_with(options)
-            .await
-            .map_err(|source| Error::Open {
-                path: path.to_owned(),
-                source,
-            })?;
-        let _held = lock::wait(&path.with_extension("db.lock")).map_err(prepare)?;
-        for suffix in ["", "-wal", "-shm"] {
-            let mut beside = path.as_os_str().to_owned();
-            beside.push(suffix);
-            file::inherit_owner(Path::new(&beside)).map_err(prepare)?;
-        }
-        sqlx::migrate!("src/db/migrations/sqlite")
-            .run(&pool)
-            .await
-            .map_err(|source| Error::Migrate {
-                path: path.to_owned(),
-                source,
-            })?;
-        Ok(Self { pool })
+    pub async fn open_for_bulk(at: impl Into<Database>) -> Result<Self> {
+        Self::open_for(at.into(), Purpose::Bulk).await
     }
 
     /// Opens an existing database to look at it: creates, migrates and locks nothing, so
-    /// the right to read the file is enough.
+    /// the right to read is enough.
     ///
     /// # Errors
-    /// When the file cannot be read as a database.
-    pub async fn open_for_reading(path: &Path) -> Result<Self> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .read_only(true)
-            .busy_timeout(Duration::from_secs(30));
-        let mut wal = path.as_os_str().to_owned();
-        wal.push("-wal");
-        // Without a WAL nobody has it open; a reader who may not make one needs none.
-        let still = (!Path::new(&wal).exists()).then(|| options.clone().immutable(true));
-        let mut outcome = Self::look(options).await;
-        if let (Err(_), Some(still)) = (&outcome, still) {
-            outcome = Self::look(still).await;
-        }
-        let pool = outcome.map_err(|source| Error::Open {
-            path: path.to_owned(),
-            source,
-        })?;
+    /// When it cannot be read as a database of ours.
+    pub async fn open_for_reading(at: impl Into<Database>) -> Result<Self> {
+        Self::open_for(at.into(), Purpose::Reading).await
+    }
+
+    async fn open_for(at: Database, purpose: Purpose) -> Result<Self> {
+        let pool = match &at {
+            Database::Sqlite(path) => Pool::Sqlite(sqlite::open(path, purpose).await?),
+            Database::Postgres(server) => {
+                Pool::Postgres(postgres::open(&at, server, purpose).await?)
+            }
+        };
         Ok(Self { pool })
     }
 
-    /// Connects and reads something: only then is it known whether reading works.
-    async fn look(options: SqliteConnectOptions) -> std::result::Result<SqlitePool, sqlx::Error> {
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_with(options)
-            .await?;
-        sqlx::query("select count(*) from sqlite_master")
-            .fetch_one(&pool)
-            .await?;
-        Ok(pool)
-    }
-
-    /// Closes every connection, so that the WAL is checkpointed.
+    /// Closes every connection, so that nothing is left to be written.
     pub async fn close(&self) {
         self.pool.close().await;
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
+mod tests;

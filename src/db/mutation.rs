@@ -1,10 +1,7 @@
 //! Changes of deckies over time. A change and the decky row it changes are written in
 //! one transaction, so that a mutator killed anywhere finds out what it was doing.
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-use sqlx::types::Json;
-
+use crate::db::sql::{self, Json, Row};
 use crate::db::{Db, Error, Result, attempt};
 use crate::model::{Stamp, Wish};
 use crate::persona::Persona;
@@ -77,7 +74,7 @@ pub struct Settled {
     pub settled_at: Stamp,
 }
 
-fn open_row(row: &SqliteRow) -> std::result::Result<Mutation, sqlx::Error> {
+fn open_row(row: &Row) -> std::result::Result<Mutation, sqlx::Error> {
     let step: Option<String> = row.try_get("step")?;
     let trial = match step {
         None => None,
@@ -119,12 +116,8 @@ impl Db {
         now: Stamp,
     ) -> Result<i64> {
         let what = attempt("asking for a mutation");
-        let mut tx = self
-            .pool
-            .begin_with("begin immediate")
-            .await
-            .map_err(what)?;
-        let waiting: Option<i64> = sqlx::query_scalar(
+        let mut tx = self.pool.begin().await.map_err(what)?;
+        let waiting: Option<i64> = sql::query_scalar(
             "select id from mutations where decky = $1 and status = 'requested' order by id limit 1",
         )
         .bind(decky)
@@ -133,7 +126,7 @@ impl Db {
         .map_err(attempt("asking for a mutation"))?;
         let id = match waiting {
             Some(id) => id,
-            None => sqlx::query_scalar(
+            None => sql::query_scalar(
                 "insert into mutations (decky, cause, actor, status, requested_at)
                  values ($1, $2, $3, 'requested', $4) returning id",
             )
@@ -156,7 +149,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn mutations_open(&self) -> Result<Vec<Mutation>> {
-        let rows = sqlx::query(
+        let rows = sql::query(
             "select id, decky, cause, actor, requested_at, step, old_wish, new_wish,
                  old_persona, version, begun_at
              from mutations where status in ('requested', 'applying') order by id",
@@ -177,16 +170,12 @@ impl Db {
     /// [`Error::Conflict`] when the row moved on; then nothing was written.
     pub async fn mutation_begin(&self, id: i64, what: &Attempt<'_>, now: Stamp) -> Result<()> {
         let begin = attempt("beginning a mutation");
-        let mut tx = self
-            .pool
-            .begin_with("begin immediate")
-            .await
-            .map_err(begin)?;
-        let done = sqlx::query(
+        let mut tx = self.pool.begin().await.map_err(begin)?;
+        let done = sql::query(
             "update deckies set wish = $3, persona = $4, version = version + 1, mutated_at = $5,
                  state = 'pending', last_error = null, updated_at = $5
              where name = (select decky from mutations where id = $1) and version = $2
-                 and removed = 0",
+                 and removed = false",
         )
         .bind(id)
         .bind(what.version)
@@ -199,7 +188,7 @@ impl Db {
         if done.rows_affected() == 0 {
             return Err(Error::Conflict("the decky".to_owned()));
         }
-        sqlx::query(
+        sql::query(
             "update mutations set status = 'applying', step = $2, old_wish = $3, new_wish = $4,
                  old_persona = $5, version = $6, begun_at = $7
              where id = $1",
@@ -222,7 +211,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be written.
     pub async fn mutation_applied(&self, id: i64, now: Stamp) -> Result<()> {
-        sqlx::query("update mutations set status = 'applied', settled_at = $2 where id = $1")
+        sql::query("update mutations set status = 'applied', settled_at = $2 where id = $1")
             .bind(id)
             .bind(now.0)
             .execute(&self.pool)
@@ -243,17 +232,13 @@ impl Db {
         now: Stamp,
     ) -> Result<bool> {
         let begin = attempt("settling a mutation");
-        let mut tx = self
-            .pool
-            .begin_with("begin immediate")
-            .await
-            .map_err(begin)?;
+        let mut tx = self.pool.begin().await.map_err(begin)?;
         let mut taken_back = false;
         if let Some(trial) = &mutation.trial {
-            let done = sqlx::query(
+            let done = sql::query(
                 "update deckies set wish = $3, persona = $4, version = version + 1,
                      state = 'pending', last_error = null, updated_at = $5
-                 where name = $1 and version = $2 and removed = 0",
+                 where name = $1 and version = $2 and removed = false",
             )
             .bind(&mutation.decky)
             .bind(trial.version)
@@ -265,7 +250,7 @@ impl Db {
             .map_err(attempt("taking a mutation back"))?;
             taken_back = done.rows_affected() > 0;
         }
-        sqlx::query(
+        sql::query(
             "update mutations set status = 'failed', reason = $2, settled_at = $3 where id = $1",
         )
         .bind(mutation.id)
@@ -283,7 +268,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn mutations_settled(&self, decky: Option<&str>, limit: u32) -> Result<Vec<Settled>> {
-        let rows = sqlx::query(
+        let rows = sql::query(
             "select decky, cause, status, step, reason, settled_at from mutations
              where ($1 is null or decky = $1) and settled_at is not null
              order by id desc limit $2",
@@ -313,14 +298,13 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn decky_visited_since(&self, decky: &str, since: Stamp) -> Result<bool> {
-        let found: Option<i64> = sqlx::query_scalar(
-            "select 1 from logs where ts > $1 and decky = $2 and src_ip is not null limit 1",
+        sql::query_scalar(
+            "select exists (select 1 from logs where ts > $1 and decky = $2 and src_ip is not null)",
         )
         .bind(since.0)
         .bind(decky)
-        .fetch_optional(&self.pool)
+        .fetch_one(&self.pool)
         .await
-        .map_err(attempt("looking for visitors"))?;
-        Ok(found.is_some())
+        .map_err(attempt("looking for visitors"))
     }
 }

@@ -1,9 +1,8 @@
 //! Events per minute, decky and service: histograms and rates without counting events.
 //! Written by [`crate::db::tally`].
 
-use sqlx::{QueryBuilder, Sqlite};
-
 use crate::db::log::LogFilter;
+use crate::db::sql::{self, QueryBuilder};
 use crate::db::{Db, Result, attempt};
 use crate::model::Stamp;
 
@@ -51,13 +50,7 @@ impl Db {
             .map_err(attempt("counting events over time"))
     }
 
-    fn counted(
-        &self,
-        filter: &LogFilter,
-        since: Stamp,
-        until: Stamp,
-        width: i64,
-    ) -> QueryBuilder<Sqlite> {
+    fn counted(&self, filter: &LogFilter, since: Stamp, until: Stamp, width: i64) -> QueryBuilder {
         let narrowed = LogFilter {
             since: Some(since),
             until: Some(until),
@@ -67,8 +60,8 @@ impl Db {
         let mut sql = QueryBuilder::new("select ts / ");
         sql.push_bind(step).push(" * ").push_bind(step);
         sql.push(" as start, count(*) as count from (");
-        crate::db::log::matching_times(&mut sql, &narrowed, COUNTED);
-        sql.push(") group by 1 order by 1");
+        crate::db::log::matching_times(&mut sql, self.pool.engine(), &narrowed, COUNTED);
+        sql.push(") as times group by 1 order by 1");
         sql
     }
 
@@ -77,8 +70,8 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn log_by_service(&self, since: Stamp) -> Result<Vec<(String, i64)>> {
-        sqlx::query_as(
-            "select service, sum(hits) from log_minutes where minute >= $1 and hits > 0
+        sql::query_as(
+            "select service, cast(sum(hits) as bigint) from log_minutes where minute >= $1 and hits > 0
              group by service order by 2 desc, 1 limit 50",
         )
         .bind(since.0.div_euclid(MINUTE))
@@ -92,8 +85,8 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn log_by_decky(&self, since: Stamp, limit: u32) -> Result<Vec<(String, i64)>> {
-        sqlx::query_as(
-            "select decky, sum(hits) from log_minutes where minute >= $1 and hits > 0
+        sql::query_as(
+            "select decky, cast(sum(hits) as bigint) from log_minutes where minute >= $1 and hits > 0
              group by decky order by 2 desc, 1 limit $2",
         )
         .bind(since.0.div_euclid(MINUTE))
@@ -108,20 +101,21 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn log_since(&self, since: Stamp) -> Result<i64> {
-        let sum: Option<i64> =
-            sqlx::query_scalar("select sum(hits) from log_minutes where minute >= $1")
-                .bind(since.0.div_euclid(MINUTE))
-                .fetch_one(&self.pool)
-                .await
-                .map_err(attempt("counting events"))?;
+        let sum: Option<i64> = sql::query_scalar(
+            "select cast(sum(hits) as bigint) from log_minutes where minute >= $1",
+        )
+        .bind(since.0.div_euclid(MINUTE))
+        .fetch_one(&self.pool)
+        .await
+        .map_err(attempt("counting events"))?;
         Ok(sum.unwrap_or(0))
     }
 }
 
-fn rolled(filter: &LogFilter, since: Stamp, until: Stamp, width: i64) -> QueryBuilder<Sqlite> {
+fn rolled(filter: &LogFilter, since: Stamp, until: Stamp, width: i64) -> QueryBuilder {
     let mut sql = QueryBuilder::new("select minute / ");
     sql.push_bind(width).push(" * ").push_bind(width * MINUTE);
-    sql.push(" as start, sum(count) as count from log_minutes where minute >= ");
+    sql.push(" as start, cast(sum(count) as bigint) as count from log_minutes where minute >= ");
     sql.push_bind(since.0.div_euclid(MINUTE));
     sql.push(" and minute <= ")
         .push_bind(until.0.div_euclid(MINUTE));

@@ -4,10 +4,11 @@
 
 use std::collections::HashMap;
 
-use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use crate::db::credential::NewCredential;
+use crate::db::log::bounded;
+use crate::db::sql::{self, Connection};
 use crate::db::{Result, attempt, values_sql};
 use crate::model::{Event, Stamp};
 
@@ -18,6 +19,8 @@ pub const COMMAND_KINDS: [&str; 3] = ["command", "request", "script"];
 /// The kind of event that ends a session.
 const END: &str = "disconnect";
 const MINUTE: i64 = 60_000_000;
+/// Longest name of a kept file, which is its hash; a key takes no more.
+const HASH_MAX: usize = 128;
 
 /// Where a country is looked up.
 pub type Country<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
@@ -82,7 +85,7 @@ impl<'a> Tally<'a> {
     /// seen before.
     pub(super) async fn store(
         &self,
-        tx: &mut SqliteConnection,
+        tx: &mut Connection,
         fresh: &[NewCredential],
         country: Country<'_>,
     ) -> Result<()> {
@@ -136,7 +139,7 @@ fn merge<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Sum>, key: K, sum: Sum) {
 
 /// Returns how many sessions each address has opened in this batch.
 async fn write_sessions<'a>(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     sessions: &HashMap<&'a str, Session<'a>>,
 ) -> Result<HashMap<&'a str, i64>> {
     let mut opened = HashMap::new();
@@ -150,15 +153,17 @@ async fn write_sessions<'a>(
             10,
             chunk.len(),
             "on conflict (id) do update set
-                 started_at = min(attack_sessions.started_at, excluded.started_at),
-                 last_seen = max(attack_sessions.last_seen, excluded.last_seen),
+                 started_at = case when excluded.started_at < attack_sessions.started_at
+                     then excluded.started_at else attack_sessions.started_at end,
+                 last_seen = case when excluded.last_seen > attack_sessions.last_seen
+                     then excluded.last_seen else attack_sessions.last_seen end,
                  ended_at = coalesce(excluded.ended_at, attack_sessions.ended_at),
                  events = attack_sessions.events + excluded.events,
                  commands = attack_sessions.commands + excluded.commands,
                  logins = attack_sessions.logins + excluded.logins
              returning id, events",
         );
-        let mut query = sqlx::query_as::<_, (String, i64)>(sql);
+        let mut query = sql::query_as::<(String, i64)>(sql);
         for (id, session) in chunk {
             query = query
                 .bind(**id)
@@ -186,7 +191,7 @@ async fn write_sessions<'a>(
 }
 
 async fn write_attackers(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     attackers: &HashMap<&str, Sum>,
     opened: &HashMap<&str, i64>,
     fresh: &[NewCredential],
@@ -206,15 +211,17 @@ async fn write_attackers(
             chunk.len(),
             "on conflict (ip) do update set
                  country = coalesce(attackers.country, excluded.country),
-                 first_seen = min(attackers.first_seen, excluded.first_seen),
-                 last_seen = max(attackers.last_seen, excluded.last_seen),
+                 first_seen = case when excluded.first_seen < attackers.first_seen
+                     then excluded.first_seen else attackers.first_seen end,
+                 last_seen = case when excluded.last_seen > attackers.last_seen
+                     then excluded.last_seen else attackers.last_seen end,
                  event_count = attackers.event_count + excluded.event_count,
                  session_count = attackers.session_count + excluded.session_count,
                  credential_count = attackers.credential_count + excluded.credential_count,
                  command_count = attackers.command_count + excluded.command_count,
                  artifact_count = attackers.artifact_count + excluded.artifact_count",
         );
-        let mut query = sqlx::query(sql);
+        let mut query = sql::query(sql);
         for (ip, sum) in chunk {
             query = query
                 .bind(Uuid::now_v7().to_string())
@@ -234,10 +241,7 @@ async fn write_attackers(
     Ok(())
 }
 
-async fn write_services(
-    tx: &mut SqliteConnection,
-    services: &HashMap<(&str, &str), Sum>,
-) -> Result<()> {
+async fn write_services(tx: &mut Connection, services: &HashMap<(&str, &str), Sum>) -> Result<()> {
     let rows: Vec<_> = services.iter().collect();
     for chunk in rows.chunks(ROWS) {
         let sql = values_sql(
@@ -249,10 +253,12 @@ async fn write_services(
                  events = attacker_services.events + excluded.events,
                  commands = attacker_services.commands + excluded.commands,
                  logins = attacker_services.logins + excluded.logins,
-                 first_seen = min(attacker_services.first_seen, excluded.first_seen),
-                 last_seen = max(attacker_services.last_seen, excluded.last_seen)",
+                 first_seen = case when excluded.first_seen < attacker_services.first_seen
+                     then excluded.first_seen else attacker_services.first_seen end,
+                 last_seen = case when excluded.last_seen > attacker_services.last_seen
+                     then excluded.last_seen else attacker_services.last_seen end",
         );
-        let mut query = sqlx::query(sql);
+        let mut query = sql::query(sql);
         for ((ip, service), sum) in chunk {
             query = query
                 .bind(*ip)
@@ -269,10 +275,7 @@ async fn write_services(
     Ok(())
 }
 
-async fn write_deckies(
-    tx: &mut SqliteConnection,
-    deckies: &HashMap<(&str, &str), Sum>,
-) -> Result<()> {
+async fn write_deckies(tx: &mut Connection, deckies: &HashMap<(&str, &str), Sum>) -> Result<()> {
     let rows: Vec<_> = deckies.iter().collect();
     for chunk in rows.chunks(ROWS) {
         let sql = values_sql(
@@ -281,10 +284,12 @@ async fn write_deckies(
             chunk.len(),
             "on conflict (ip, decky) do update set
                  events = attacker_deckies.events + excluded.events,
-                 first_seen = min(attacker_deckies.first_seen, excluded.first_seen),
-                 last_seen = max(attacker_deckies.last_seen, excluded.last_seen)",
+                 first_seen = case when excluded.first_seen < attacker_deckies.first_seen
+                     then excluded.first_seen else attacker_deckies.first_seen end,
+                 last_seen = case when excluded.last_seen > attacker_deckies.last_seen
+                     then excluded.last_seen else attacker_deckies.last_seen end",
         );
-        let mut query = sqlx::query(sql);
+        let mut query = sql::query(sql);
         for ((ip, decky), sum) in chunk {
             query = query
                 .bind(*ip)
@@ -300,7 +305,7 @@ async fn write_deckies(
 }
 
 async fn write_minutes(
-    tx: &mut SqliteConnection,
+    tx: &mut Connection,
     minutes: &HashMap<(i64, &str, &str), (i64, i64)>,
 ) -> Result<()> {
     let rows: Vec<_> = minutes.iter().collect();
@@ -313,7 +318,7 @@ async fn write_minutes(
                  count = log_minutes.count + excluded.count,
                  hits = log_minutes.hits + excluded.hits",
         );
-        let mut query = sqlx::query(sql);
+        let mut query = sql::query(sql);
         for ((minute, decky, service), (count, hits)) in chunk {
             query = query
                 .bind(*minute)
@@ -328,21 +333,24 @@ async fn write_minutes(
     Ok(())
 }
 
-async fn write_files(tx: &mut SqliteConnection, files: &[(&str, &Event)]) -> Result<()> {
+async fn write_files(tx: &mut Connection, files: &[(&str, &Event)]) -> Result<()> {
     for (ip, event) in files {
         let (Some(sha256), Some(flow)) = (event.stored_file(), &event.flow) else {
             continue;
         };
+        let sha256 = &bounded(sha256.to_owned(), HASH_MAX);
         let named = ["filename", "name", "path"];
         let name = named.iter().find_map(|key| event.field(key)).unwrap_or("");
         let size = ["size", "size_bytes", "bytes", "body_size"];
         let size = size.iter().find_map(|key| event.field(key)?.parse().ok());
-        let done = sqlx::query(
+        let done = sql::query(
             "insert into artifacts (sha256, size_bytes, name, first_seen, last_seen, count)
              values ($1, $2, $3, $4, $4, 1)
              on conflict (sha256) do update set count = artifacts.count + 1,
-                 first_seen = min(artifacts.first_seen, excluded.first_seen),
-                 last_seen = max(artifacts.last_seen, excluded.last_seen)",
+                 first_seen = case when excluded.first_seen < artifacts.first_seen
+                     then excluded.first_seen else artifacts.first_seen end,
+                 last_seen = case when excluded.last_seen > artifacts.last_seen
+                     then excluded.last_seen else artifacts.last_seen end",
         )
         .bind(sha256)
         .bind(size.unwrap_or(0_i64))
@@ -351,7 +359,7 @@ async fn write_files(tx: &mut SqliteConnection, files: &[(&str, &Event)]) -> Res
         .execute(&mut *tx)
         .await;
         done.map_err(attempt("storing a file's record"))?;
-        let done = sqlx::query(
+        let done = sql::query(
             "insert into artifact_sightings (sha256, ts, attacker_ip, decky, service, session, name)
              values ($1, $2, $3, $4, $5, $6, $7)",
         )

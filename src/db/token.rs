@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use sqlx::Row;
-
+use crate::db::sql;
 use crate::db::user::Role;
 use crate::db::{Db, Result, attempt};
 use crate::model::Stamp;
@@ -44,12 +43,8 @@ impl Db {
         expires_at: Stamp,
     ) -> Result<()> {
         let what = "opening a session";
-        let mut tx = self
-            .pool
-            .begin_with("begin immediate")
-            .await
-            .map_err(attempt(what))?;
-        sqlx::query(
+        let mut tx = self.pool.begin().await.map_err(attempt(what))?;
+        sql::query(
             "insert into sessions (token_sha256, user_id, created_at, used_at, expires_at)
              values ($1, $2, $3, $3, $4)",
         )
@@ -60,12 +55,12 @@ impl Db {
         .execute(&mut *tx)
         .await
         .map_err(attempt(what))?;
-        sqlx::query("delete from sessions where expires_at <= $1")
+        sql::query("delete from sessions where expires_at <= $1")
             .bind(now.0)
             .execute(&mut *tx)
             .await
             .map_err(attempt(what))?;
-        sqlx::query(
+        sql::query(
             "delete from sessions where user_id = $1 and token_sha256 not in
                  (select token_sha256 from sessions where user_id = $1
                   order by created_at desc, token_sha256 limit $2)",
@@ -88,7 +83,7 @@ impl Db {
         idle: Duration,
         now: Stamp,
     ) -> Result<Option<SessionRow>> {
-        let row = sqlx::query(
+        let row = sql::query(
             "select s.used_at, s.expires_at, u.id, u.name, u.role, u.must_change_password
              from sessions s join users u on u.id = s.user_id where s.token_sha256 = $1",
         )
@@ -119,7 +114,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be written.
     pub async fn session_touch(&self, token_sha256: &[u8; 32], now: Stamp) -> Result<()> {
-        sqlx::query("update sessions set used_at = $2 where token_sha256 = $1")
+        sql::query("update sessions set used_at = $2 where token_sha256 = $1")
             .bind(token_sha256.as_slice())
             .bind(now.0)
             .execute(&self.pool)
@@ -133,7 +128,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be written.
     pub async fn session_end(&self, token_sha256: &[u8; 32]) -> Result<()> {
-        sqlx::query("delete from sessions where token_sha256 = $1")
+        sql::query("delete from sessions where token_sha256 = $1")
             .bind(token_sha256.as_slice())
             .execute(&self.pool)
             .await
@@ -149,8 +144,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     async fn open() -> (tempfile::TempDir, Db, String) {
-        let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(&dir.path().join("x.db")).await.unwrap();
+        let (dir, db) = crate::db::testing::open().await;
         db.user_add("ada", "hash", Role::Admin, true, Stamp(0))
             .await
             .unwrap();

@@ -4,10 +4,9 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
+use crate::db::sql::{self, Row};
 use crate::db::{Db, Error, Page, Result, attempt};
 use crate::model::Stamp;
 
@@ -89,7 +88,7 @@ pub struct AuditRow {
     pub outcome: String,
 }
 
-fn from_row(row: &SqliteRow) -> std::result::Result<UserRow, sqlx::Error> {
+fn from_row(row: &Row) -> std::result::Result<UserRow, sqlx::Error> {
     let role: String = row.try_get("role")?;
     Ok(UserRow {
         id: row.try_get("id")?,
@@ -107,7 +106,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn user_any(&self) -> Result<bool> {
-        sqlx::query_scalar("select exists (select 1 from users)")
+        sql::query_scalar("select exists (select 1 from users)")
             .fetch_one(&self.pool)
             .await
             .map_err(attempt("looking for accounts"))
@@ -125,7 +124,7 @@ impl Db {
         must_change_password: bool,
         now: Stamp,
     ) -> Result<()> {
-        let done = sqlx::query(
+        let done = sql::query(
             "insert into users (id, name, password_hash, role, must_change_password, created_at, updated_at)
              values ($1, $2, $3, $4, $5, $6, $6) on conflict do nothing",
         )
@@ -149,7 +148,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn user_by_name(&self, name: &str) -> Result<Option<UserRow>> {
-        let row = sqlx::query(
+        let row = sql::query(
             "select id, name, password_hash, role, must_change_password, created_at
              from users where name = $1",
         )
@@ -168,7 +167,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn user_list(&self) -> Result<Vec<UserRow>> {
-        let rows = sqlx::query(
+        let rows = sql::query(
             "select id, name, password_hash, role, must_change_password, created_at
              from users order by name limit 1000",
         )
@@ -195,12 +194,8 @@ impl Db {
         now: Stamp,
     ) -> Result<bool> {
         let what = "changing a password";
-        let mut tx = self
-            .pool
-            .begin_with("begin immediate")
-            .await
-            .map_err(attempt(what))?;
-        let done = sqlx::query(
+        let mut tx = self.pool.begin().await.map_err(attempt(what))?;
+        let done = sql::query(
             "update users set password_hash = $2, must_change_password = $3, updated_at = $4
              where id = $1",
         )
@@ -211,7 +206,7 @@ impl Db {
         .execute(&mut *tx)
         .await
         .map_err(attempt(what))?;
-        sqlx::query(
+        sql::query(
             "delete from sessions where user_id = $1 and ($2 is null or token_sha256 <> $2)",
         )
         .bind(id)
@@ -228,7 +223,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be written.
     pub async fn audit_add(&self, row: &AuditRow) -> Result<()> {
-        let id: i64 = sqlx::query_scalar(
+        let id: i64 = sql::query_scalar(
             "insert into audit (created_at, actor, address, action, target, outcome)
              values ($1, $2, $3, $4, $5, $6) returning id",
         )
@@ -243,7 +238,7 @@ impl Db {
         .map_err(attempt("writing the audit record"))?;
         // Somebody guessing passwords writes here too, so the table has an end.
         if id % 1000 == 0 {
-            sqlx::query("delete from audit where id <= (select max(id) from audit) - $1")
+            sql::query("delete from audit where id <= (select max(id) from audit) - $1")
                 .bind(AUDIT_ROWS)
                 .execute(&self.pool)
                 .await
@@ -258,16 +253,16 @@ impl Db {
     /// When the database cannot be written; nothing changed then.
     pub async fn user_set_role(&self, id: &str, role: Role, now: Stamp) -> Result<()> {
         let what = "changing a role";
-        let begun = self.pool.begin_with("begin immediate").await;
+        let begun = self.pool.begin().await;
         let mut tx = begun.map_err(attempt(what))?;
-        sqlx::query("update users set role = $2, updated_at = $3 where id = $1")
+        sql::query("update users set role = $2, updated_at = $3 where id = $1")
             .bind(id)
             .bind(role.as_str())
             .bind(now.0)
             .execute(&mut *tx)
             .await
             .map_err(attempt(what))?;
-        sqlx::query("delete from sessions where user_id = $1")
+        sql::query("delete from sessions where user_id = $1")
             .bind(id)
             .execute(&mut *tx)
             .await
@@ -280,7 +275,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be written.
     pub async fn user_delete(&self, id: &str) -> Result<()> {
-        sqlx::query("delete from users where id = $1")
+        sql::query("delete from users where id = $1")
             .bind(id)
             .execute(&self.pool)
             .await
@@ -312,7 +307,7 @@ impl Db {
         action: Option<&str>,
         page: Page,
     ) -> Result<Vec<(i64, AuditRow)>> {
-        let rows = sqlx::query(
+        let rows = sql::query(
             "select id, created_at, actor, address, action, target, outcome from audit
              where id < $1 and ($2 is null or actor = $2)
                  and ($3 is null or substr(action, 1, length($3)) = $3)
@@ -325,7 +320,7 @@ impl Db {
         .fetch_all(&self.pool)
         .await
         .map_err(attempt("reading the audit record"))?;
-        let read = |row: &SqliteRow| {
+        let read = |row: &Row| {
             let audit = AuditRow {
                 created_at: Stamp(row.try_get("created_at")?),
                 actor: row.try_get("actor")?,

@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::config::{Database, Sources};
 use crate::init::render::Surroundings;
 
 /// Longest wait for one call of an outside program. Starting the target waits for every
@@ -171,8 +172,11 @@ impl Host {
         .into_iter()
         .find(|path| self.path(path).is_file())
         .unwrap_or("/usr/sbin/logrotate");
+        let settings = Sources::from_files(|path| self.path(path));
+        let database = Database::parse(&settings.get("DECNET_DB_URL").value);
         Surroundings {
             docker_group: self.group("docker").is_some(),
+            database_server: database.is_ok_and(|database| database.is_remote()),
             logrotate: logrotate.to_owned(),
         }
     }

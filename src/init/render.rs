@@ -37,6 +37,8 @@ pub(super) const DIRECTORIES: &[(&str, u32, bool)] = &[
 pub(super) struct Surroundings {
     /// The group `docker` exists.
     pub(super) docker_group: bool,
+    /// The settings name a database on a server that is reached over a network.
+    pub(super) database_server: bool,
     /// Path of logrotate.
     pub(super) logrotate: String,
 }
@@ -221,7 +223,8 @@ fn unit<'a>(worker: &'a Worker, choices: &'a Choices, around: &Surroundings) -> 
         install_dir: &choices.install_dir,
         docker,
         docker_group: docker && around.docker_group,
-        network: worker.needs(Need::Network),
+        network: worker.needs(Need::Network)
+            || (worker.needs(Need::Database) && around.database_server),
         writable: writable.join(" "),
         log_file,
     }

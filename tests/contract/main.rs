@@ -10,6 +10,9 @@
     reason = "a test may stop on the first surprise and says why it is skipped"
 )]
 
+#[path = "../support/database.rs"]
+mod database;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -40,6 +43,7 @@ impl Server {
             .arg(dir.path())
             .arg("api")
             .env("DECNET_API_PORT", "0")
+            .env("DECNET_DB_URL", database::url(dir.path()))
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{command, wait_for};
+use crate::support::{command, has_database, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -82,7 +82,7 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        if !self.dir.path().join("decnet.db").exists() {
+        if !has_database(self.dir.path()) {
             return;
         }
         let (code, out, err) = self.run(&["teardown", "--all", "--json", "--timeout", "10"]);

@@ -17,6 +17,7 @@ mod io;
 mod layers;
 mod mutator;
 mod persona;
+mod postgres;
 mod reconciler;
 mod support;
 mod transcript;

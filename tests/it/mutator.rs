@@ -7,10 +7,12 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
+use decnet::config::Database;
 use serde_json::Value;
+use sqlx::{ConnectOptions, Executor};
 
 use crate::fleet::{Host, address};
-use crate::support::wait_for;
+use crate::support::{database, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -101,8 +103,7 @@ fn the_worker_does_what_is_due_and_nothing_twice() {
         .env("DECNET_MUTATE_INTERVAL_MIN", "1")
         .spawn()
         .unwrap();
-    let database = host.dir.path().join("decnet.db");
-    age(&database);
+    age(database(host.dir.path()));
     wait_for("a scheduled change", PATIENCE, || {
         fs::exists(host.dir.path().join("run/deckies/_mutator"))
             .unwrap()
@@ -117,21 +118,26 @@ fn the_worker_does_what_is_due_and_nothing_twice() {
 }
 
 /// Makes the last change of every decky an old one.
-fn age(database: &Path) {
+fn age(database: Database) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async {
-        let options = sqlx::sqlite::SqliteConnectOptions::new()
-            .filename(database)
-            .busy_timeout(Duration::from_secs(5));
-        let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-        sqlx::query("update deckies set mutated_at = mutated_at - 300000000")
-            .execute(&pool)
-            .await
-            .unwrap();
-        pool.close().await;
+        let sql = "update deckies set mutated_at = mutated_at - 300000000";
+        match database {
+            Database::Sqlite(path) => {
+                let options = sqlx::sqlite::SqliteConnectOptions::new()
+                    .filename(path)
+                    .busy_timeout(Duration::from_secs(5));
+                let mut connection = options.connect().await.unwrap();
+                connection.execute(sql).await.unwrap();
+            }
+            Database::Postgres(server) => {
+                let mut connection = server.connect().await.unwrap();
+                connection.execute(sql).await.unwrap();
+            }
+        }
     });
 }
 

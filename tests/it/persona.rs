@@ -10,7 +10,7 @@ use decnet::db::Db;
 use decnet::model::{Family, Service, Stamp, Wish};
 use decnet::persona::{Asked, Persona, archetype, distro};
 
-use crate::support::command;
+use crate::support::{command, database};
 
 /// 2026-11-01T00:00:00Z.
 const NOW: Stamp = Stamp(1_793_491_200_000_000);
@@ -308,8 +308,8 @@ async fn a_defender_sees_what_a_scan_shows_and_no_secret() {
     let dir = tempfile::tempdir().unwrap();
     let persona = host(b"s", Some("linux-server"), None);
     let places = json(dir.path(), &["config", "show", "--json"]).to_string();
-    assert!(places.contains("decnet.db"), "{places}");
-    let db = Db::open(&dir.path().join("decnet.db")).await.unwrap();
+    assert!(places.contains(dir.path().to_str().unwrap()), "{places}");
+    let db = Db::open(database(dir.path())).await.unwrap();
     let wish = Wish {
         services: vec![Service::Http],
         ..Wish::default()

@@ -19,7 +19,7 @@ use decnet::model::{Decky, DeckyState, Service, Stamp, Wish, topic};
 use decnet::persona::{Asked, Persona};
 use serde_json::Value;
 
-use crate::support::{command, wait_for};
+use crate::support::{command, has_database, settings, wait_for};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// A period that no test lives to see: whatever happens, a hint or a death caused it.
@@ -72,8 +72,7 @@ impl Host {
     }
 
     pub(crate) fn config(&self) -> Config {
-        let mut sources = Sources::default();
-        sources.set_flag("DECNET_STATE_DIR", self.dir.path().display().to_string());
+        let mut sources = Sources::new(settings(self.dir.path()));
         sources.set_flag("DECNET_BUS_ENABLED", self.bus.to_string());
         Config::load(&sources).unwrap()
     }
@@ -118,7 +117,7 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        if !self.dir.path().join("decnet.db").exists() {
+        if !has_database(self.dir.path()) {
             return;
         }
         let (code, out, err) = self.run(&["teardown", "--all", "--json", "--timeout", "20"]);

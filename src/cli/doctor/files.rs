@@ -30,14 +30,15 @@ pub(super) fn directories(config: &Config, installed: bool, findings: &mut Vec<F
             Err(error) => unseen(check, path, &error, installed),
         });
     }
-    if let Ok(meta) = std::fs::metadata(&config.database)
+    if let Some(path) = config.database.path()
+        && let Ok(meta) = std::fs::metadata(path)
         && meta.mode() & 0o007 != 0
     {
         // What attackers typed lies in there.
         findings.push(Finding::fail(
             "database",
-            format!("{} is open to everybody", config.database.display()),
-            format!("sudo chmod o= {}", config.database.display()),
+            format!("{} is open to everybody", path.display()),
+            format!("sudo chmod o= {}", path.display()),
         ));
     }
 }

@@ -130,6 +130,7 @@ async fn look(sources: &Sources) -> Vec<Finding> {
     service::port(&config, &mut findings).await;
     files::directories(&config, installed, &mut findings);
     files::disk(&config, &mut findings);
+    service::database(&config, &mut findings).await;
     host::clock(&mut findings).await;
     host::memory(&mut findings);
     host::docker(&config, &mut findings).await;

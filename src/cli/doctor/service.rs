@@ -10,11 +10,42 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::{Finding, user_name};
 use crate::config::Config;
+use crate::db::{self, Db};
 use crate::model::worker::{WORKERS, Worker};
 use crate::systemd::{self, Manager, UnitState};
 
 const TARGET: &str = "decnet.target";
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The database server, when there is one; a file is looked at with the directories.
+pub(super) async fn database(config: &Config, findings: &mut Vec<Finding>) {
+    let database = &config.database;
+    if database.path().is_some() {
+        return;
+    }
+    let opened = tokio::time::timeout(PATIENCE, Db::open_for_reading(database)).await;
+    findings.push(match opened {
+        Ok(Ok(db)) => {
+            db.close().await;
+            Finding::ok("database", format!("{database} answers"))
+        }
+        Ok(Err(db::Error::Empty { .. })) => Finding::warn(
+            "database",
+            format!("{database} answers and is empty"),
+            "its tables are made when DECNET first starts",
+        ),
+        Ok(Err(error)) => Finding::fail(
+            "database",
+            format!("{:#}", anyhow::Error::from(error)),
+            "correct DECNET_DB_URL, or start the server",
+        ),
+        Err(_) => Finding::fail(
+            "database",
+            format!("{database} does not answer within {} s", PATIENCE.as_secs()),
+            "check that nothing between here and the server drops its packets",
+        ),
+    });
+}
 
 /// systemd and our units. Returns whether the daemons are installed on this host.
 pub(super) async fn units(config: &Config, findings: &mut Vec<Finding>) -> bool {

@@ -1,9 +1,10 @@
 //! The select statement of events under a filter.
 
 use serde_json::Value;
-use sqlx::{QueryBuilder, Sqlite};
 
 use super::LogFilter;
+use super::word::folded;
+use crate::db::sql::{Engine, QueryBuilder};
 
 const COLUMNS: &str = "id, eid, ts, severity, decky, service, kind, src_ip, src_port, dst_ip,
      dst_port, proto, session, fields, msg";
@@ -13,12 +14,39 @@ pub(super) enum From {
     /// Every event, by its id.
     Logs,
     /// Those that the index of words finds.
-    Words(String),
+    Words(Vec<Term>),
+}
+
+/// One word of what the index of words is asked for: letters and digits only.
+#[derive(Clone, Debug)]
+pub(super) struct Term {
+    word: String,
+    /// The word may go on in the event.
+    open: bool,
+}
+
+impl Term {
+    /// All of them, as the engine's index is asked.
+    fn all(terms: &[Self], engine: Engine) -> String {
+        let one = |term: &Self| match engine {
+            Engine::Sqlite => format!("\"{}\"{}", term.word, if term.open { "*" } else { "" }),
+            Engine::Postgres => {
+                let (word, cut) = folded(&term.word);
+                let open = term.open || cut;
+                format!("'{word}'{}", if open { ":*" } else { "" })
+            }
+        };
+        let terms: Vec<String> = terms.iter().map(one).collect();
+        terms.join(match engine {
+            Engine::Sqlite => " AND ",
+            Engine::Postgres => " & ",
+        })
+    }
 }
 
 impl LogFilter {
     /// What the index of words is asked for; `None` when no word can be looked up there.
-    pub(super) fn indexed_words(&self) -> Option<String> {
+    pub(super) fn indexed_words(&self) -> Option<Vec<Term>> {
         let values = self.fields.iter().map(|(_, value)| value);
         let mut terms = Vec::new();
         for text in self.words.iter().chain(values) {
@@ -26,18 +54,16 @@ impl LogFilter {
             while let Some(token) = tokens.next() {
                 let known = token.find(|c| !is_indexed(c)).unwrap_or(token.len());
                 let whole = known == token.len();
-                // Nothing but letters and digits is between the quotes.
-                match token.get(..known).filter(|known| !known.is_empty()) {
-                    Some(known) if whole && tokens.peek().is_some() => {
-                        terms.push(format!("\"{known}\""));
-                    }
-                    // The last word may go on in the event; so may one cut short here.
-                    Some(known) => terms.push(format!("\"{known}\"*")),
-                    None => {}
+                if let Some(known) = token.get(..known).filter(|known| !known.is_empty()) {
+                    terms.push(Term {
+                        word: known.to_owned(),
+                        // The last word may go on in the event; so may one cut short here.
+                        open: !whole || tokens.peek().is_none(),
+                    });
                 }
             }
         }
-        (!terms.is_empty()).then(|| terms.join(" AND "))
+        (!terms.is_empty()).then_some(terms)
     }
 }
 
@@ -52,28 +78,40 @@ fn is_indexed(c: char) -> bool {
 }
 
 /// `select … where …` with every condition of the filter; the caller adds paging.
-pub(super) fn select(from: From, filter: &LogFilter) -> QueryBuilder<Sqlite> {
+pub(super) fn select(engine: Engine, from: From, filter: &LogFilter) -> QueryBuilder {
     let mut sql = QueryBuilder::new("select ");
     sql.push(COLUMNS);
-    add(&mut sql, from, filter);
+    add(&mut sql, engine, from, filter);
     sql
 }
 
 /// The times of the newest `limit` events that match, as a part of a larger statement.
-pub(crate) fn matching_times(sql: &mut QueryBuilder<Sqlite>, filter: &LogFilter, limit: i64) {
+pub(crate) fn matching_times(
+    sql: &mut QueryBuilder,
+    engine: Engine,
+    filter: &LogFilter,
+    limit: i64,
+) {
     sql.push("select ts");
     // The index of words is a few seconds behind, which a histogram does not show.
     let from = filter.indexed_words().map_or(From::Logs, From::Words);
-    add(sql, from, filter);
+    add(sql, engine, from, filter);
     sql.push(" order by id desc limit ").push_bind(limit);
 }
 
-fn add(sql: &mut QueryBuilder<Sqlite>, from: From, filter: &LogFilter) {
+fn add(sql: &mut QueryBuilder, engine: Engine, from: From, filter: &LogFilter) {
     match from {
         From::Logs => sql.push(" from logs where true"),
-        From::Words(words) => sql
-            .push(" from log_words join logs on logs.id = log_words.rowid where log_words match ")
-            .push_bind(words),
+        From::Words(terms) => {
+            let (how, end) = match engine {
+                Engine::Sqlite => ("log_words match ", ""),
+                Engine::Postgres => ("log_words.text @@ cast(", " as tsquery)"),
+            };
+            sql.push(" from log_words join logs on logs.id = log_words.rowid where ")
+                .push(how)
+                .push_bind(Term::all(&terms, engine))
+                .push(end)
+        }
     };
     let columns = [
         ("decky", &filter.decky),
@@ -96,7 +134,9 @@ fn add(sql: &mut QueryBuilder<Sqlite>, from: From, filter: &LogFilter) {
         }
         sql.push(")");
     }
-    let narrow = filter.session.is_some() || filter.src_ip.is_some();
+    // A server knows its rows well enough to find the shorter way, and would find `min(id)`
+    // by going through all of them.
+    let narrow = filter.session.is_some() || filter.src_ip.is_some() || engine == Engine::Postgres;
     if let Some(since) = filter.since {
         sql.push(" and ts >= ").push_bind(since);
         if !narrow {
@@ -115,11 +155,15 @@ fn add(sql: &mut QueryBuilder<Sqlite>, from: From, filter: &LogFilter) {
         }
     }
     for (key, value) in &filter.fields {
-        let path = format!("$.{}", Value::String(key.clone()));
-        sql.push(" and json_extract(fields, ")
-            .push_bind(path)
-            .push(") = ")
-            .push_bind(value.clone());
+        match engine {
+            Engine::Sqlite => sql
+                .push(" and json_extract(fields, ")
+                .push_bind(format!("$.{}", Value::String(key.clone()))),
+            Engine::Postgres => sql
+                .push(" and (cast(fields as json) ->> ")
+                .push_bind(key.clone()),
+        };
+        sql.push(") = ").push_bind(value.clone());
     }
     for word in &filter.words {
         sql.push(" and (lower(fields) like ")

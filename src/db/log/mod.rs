@@ -6,12 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
 use crate::db::checkpoint::{self, Checkpoint};
 use crate::db::counter;
 use crate::db::credential::{Gathered, NewCredential};
+use crate::db::sql::{self, Connection, Engine, QueryBuilder, Row};
 use crate::db::tally::{Country, Tally};
 use crate::db::{Db, Page, Result, attempt, values_sql};
 use crate::model::{Event, Flow, Proto, Severity, Stamp};
@@ -95,11 +94,13 @@ impl Db {
         now: Stamp,
         country: Country<'_>,
     ) -> Result<Inserted> {
-        let mut tx = self
-            .pool
-            .begin_with("begin immediate")
-            .await
-            .map_err(attempt("beginning a batch"))?;
+        let fitted = match self.pool.engine() {
+            Engine::Sqlite => None,
+            Engine::Postgres => fit::fitted(events),
+        };
+        let events = fitted.as_deref().unwrap_or(events);
+        let begun = self.pool.begin().await;
+        let mut tx = begun.map_err(attempt("beginning a batch"))?;
         let mut done = Inserted::default();
         let mut gathered = Gathered::default();
         let mut tally = Tally::default();
@@ -135,7 +136,7 @@ impl Db {
             None => None,
         };
         // What is not in the index of words yet is little, and newest.
-        let mut sql = select(From::Logs, filter);
+        let mut sql = select(self.pool.engine(), From::Logs, filter);
         if let Some((_, upto)) = indexed {
             sql.push(" and id > ").push_bind(upto);
         }
@@ -146,7 +147,7 @@ impl Db {
         if let Some((words, upto)) = indexed
             && left > 0
         {
-            let mut sql = select(From::Words(words), filter);
+            let mut sql = select(self.pool.engine(), From::Words(words), filter);
             let below = page.before_id().min(upto.saturating_add(1));
             sql.push(" and log_words.rowid < ").push_bind(below);
             sql.push(" order by log_words.rowid desc limit ")
@@ -165,7 +166,7 @@ impl Db {
             before: None,
             limit,
         };
-        let mut sql = select(From::Logs, filter);
+        let mut sql = select(self.pool.engine(), From::Logs, filter);
         sql.push(" and id > ").push_bind(id);
         sql.push(" order by id limit ").push_bind(page.rows());
         self.log_read(sql).await
@@ -176,12 +177,12 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn log_get(&self, id: i64) -> Result<Option<LogRow>> {
-        let mut sql = select(From::Logs, &LogFilter::default());
+        let mut sql = select(self.pool.engine(), From::Logs, &LogFilter::default());
         sql.push(" and id = ").push_bind(id);
         Ok(self.log_read(sql).await?.pop())
     }
 
-    async fn log_read(&self, mut sql: QueryBuilder<Sqlite>) -> Result<Vec<LogRow>> {
+    async fn log_read(&self, mut sql: QueryBuilder) -> Result<Vec<LogRow>> {
         let rows = sql
             .build()
             .fetch_all(&self.pool)
@@ -198,7 +199,7 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn log_latest_id(&self) -> Result<i64> {
-        sqlx::query_scalar("select coalesce(max(id), 0) from logs")
+        sql::query_scalar("select coalesce(max(id), 0) from logs")
             .fetch_one(&self.pool)
             .await
             .map_err(attempt("reading the newest event id"))
@@ -214,7 +215,7 @@ impl Db {
 }
 
 /// Inserts up to [`ROWS`] events; returns those that were not there before.
-async fn insert_chunk<'a>(tx: &mut SqliteConnection, chunk: &'a [Event]) -> Result<Vec<&'a Event>> {
+async fn insert_chunk<'a>(tx: &mut Connection, chunk: &'a [Event]) -> Result<Vec<&'a Event>> {
     let sql = values_sql(
         "insert into logs (eid, ts, severity, decky, service, kind, src_ip, src_port, dst_ip,
              dst_port, proto, session, fields, msg)",
@@ -222,7 +223,7 @@ async fn insert_chunk<'a>(tx: &mut SqliteConnection, chunk: &'a [Event]) -> Resu
         chunk.len(),
         "on conflict (eid) do nothing",
     );
-    let mut query = sqlx::query(sql);
+    let mut query = sql::query(sql);
     for event in chunk {
         let flow = event.flow.as_ref();
         query = query
@@ -253,7 +254,7 @@ async fn insert_chunk<'a>(tx: &mut SqliteConnection, chunk: &'a [Event]) -> Resu
         return Ok(Vec::new());
     }
     // The rows this statement added are the newest ones; nobody else writes meanwhile.
-    let eids: Vec<String> = sqlx::query_scalar("select eid from logs order by id desc limit $1")
+    let eids: Vec<String> = sql::query_scalar("select eid from logs order by id desc limit $1")
         .bind(i64::try_from(stored).unwrap_or(i64::MAX))
         .fetch_all(tx)
         .await
@@ -274,7 +275,7 @@ fn fields_json(event: &Event) -> String {
     serde_json::to_string(&Fields(event)).unwrap_or_else(|_| "{}".to_owned())
 }
 
-fn from_row(row: &SqliteRow) -> std::result::Result<LogRow, sqlx::Error> {
+fn from_row(row: &Row) -> std::result::Result<LogRow, sqlx::Error> {
     let fields: String = row.try_get("fields")?;
     let fields: Map<String, Value> =
         serde_json::from_str(&fields).map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
@@ -301,7 +302,7 @@ fn from_row(row: &SqliteRow) -> std::result::Result<LogRow, sqlx::Error> {
     })
 }
 
-fn flow(row: &SqliteRow) -> std::result::Result<Option<Flow>, sqlx::Error> {
+fn flow(row: &Row) -> std::result::Result<Option<Flow>, sqlx::Error> {
     let addr = |ip: &str, port: &str| -> std::result::Result<Option<SocketAddr>, sqlx::Error> {
         let ip: Option<String> = row.try_get(ip)?;
         let port: Option<i64> = row.try_get(port)?;
@@ -329,10 +330,12 @@ fn flow(row: &SqliteRow) -> std::result::Result<Option<Flow>, sqlx::Error> {
 }
 
 mod condition;
+mod fit;
 mod word;
 
 pub(crate) use condition::matching_times;
 use condition::{From, select};
+pub(super) use fit::bounded;
 
 #[cfg(test)]
 mod tests;

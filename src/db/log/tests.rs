@@ -2,18 +2,14 @@
 
 use super::*;
 use crate::db::credential::CredentialFilter;
+use crate::db::sql;
+use crate::db::testing::open;
 use crate::model::Credential;
 
 const PAGE: Page = Page {
     before: None,
     limit: 100,
 };
-
-async fn open() -> (tempfile::TempDir, Db) {
-    let dir = tempfile::tempdir().unwrap();
-    let db = Db::open(&dir.path().join("x.db")).await.unwrap();
-    (dir, db)
-}
 
 fn event(n: u32, fields: Vec<(String, String)>) -> Event {
     Event {
@@ -391,7 +387,7 @@ async fn events_of_an_older_version_are_taken_in_once() {
         "delete from log_minutes",
         "update counters set value = (select max(id) from logs) where name = 'backlog'",
     ] {
-        sqlx::query(sql).execute(&db.pool).await.unwrap();
+        sql::query(sql).execute(&db.pool).await.unwrap();
     }
     insert(&db, &[login(31, b"x")]).await;
     while db.log_gather_backlog(&|_| None).await.unwrap() > 0 {}

@@ -2,15 +2,22 @@
 //! before the tables of findings, and the end of what is too old. Each call does a bounded
 //! part in one transaction and says whether there is more.
 
+use std::collections::BTreeSet;
+
 use super::{From, LogFilter, from_row, select};
+use crate::db::sql::{self, Engine, QueryBuilder};
 use crate::db::tally::{Country, Tally};
-use crate::db::{Db, Result, attempt, counter, values_sql};
+use crate::db::{Db, Result, attempt, counter, rows_sql};
 use crate::model::{Event, Stamp};
 
 /// Events per step.
 const STEP: i64 = 2000;
 /// Rows per statement.
 const ROWS: usize = 100;
+/// Words split by [`split`] become the index's own form.
+const POSTGRES_ROW: &str = "(?, array_to_tsvector(string_to_array(?, ' ')))";
+/// Letters of a word that count; an index has no room for endless ones.
+const LETTERS: usize = 64;
 
 impl Db {
     /// Enters the next events into the index of words. Returns how many there were.
@@ -19,22 +26,30 @@ impl Db {
     /// When the database cannot be written; nothing changed then.
     pub async fn log_index_words(&self) -> Result<usize> {
         let what = "indexing words";
-        let begun = self.pool.begin_with("begin immediate").await;
+        let begun = self.pool.begin().await;
         let mut tx = begun.map_err(attempt(what))?;
         let from = counter::get(&mut tx, counter::WORDS).await?;
-        let mut sql = select(From::Logs, &LogFilter::default());
+        let mut sql = select(tx.engine(), From::Logs, &LogFilter::default());
         sql.push(" and id > ").push_bind(from);
         sql.push(" order by id limit ").push_bind(STEP);
         let rows = sql.build().fetch_all(&mut *tx).await;
         let rows = rows.map_err(attempt(what))?;
         let mut last = from;
         for chunk in rows.chunks(ROWS) {
-            let sql = values_sql("insert into log_words (rowid, text)", 2, chunk.len(), "");
-            let mut query = sqlx::query(sql);
+            let head = "insert into log_words (rowid, text)";
+            let sql = match tx.engine() {
+                Engine::Sqlite => rows_sql(head, "(?, ?)", chunk.len(), ""),
+                Engine::Postgres => rows_sql(head, POSTGRES_ROW, chunk.len(), ""),
+            };
+            let mut query = sql::query(sql);
             for row in chunk {
                 let row = from_row(row).map_err(attempt(what))?;
                 last = row.id;
-                query = query.bind(last).bind(text(&row.event));
+                let text = text(&row.event);
+                query = query.bind(last).bind(match tx.engine() {
+                    Engine::Sqlite => text,
+                    Engine::Postgres => split(&text),
+                });
             }
             query.execute(&mut *tx).await.map_err(attempt(what))?;
         }
@@ -57,9 +72,9 @@ impl Db {
         if from >= upto {
             return Ok(0);
         }
-        let begun = self.pool.begin_with("begin immediate").await;
+        let begun = self.pool.begin().await;
         let mut tx = begun.map_err(attempt(what))?;
-        let mut sql = select(From::Logs, &LogFilter::default());
+        let mut sql = select(tx.engine(), From::Logs, &LogFilter::default());
         sql.push(" and id > ").push_bind(from);
         sql.push(" and id <= ").push_bind(upto);
         sql.push(" order by id limit ").push_bind(STEP);
@@ -76,7 +91,7 @@ impl Db {
         counter::set(&mut tx, counter::GATHERED, last).await?;
         if last >= upto || rows.is_empty() {
             // Credentials were kept all along; they only need counting.
-            sqlx::query(
+            sql::query(
                 "update attackers set credential_count =
                      (select count(*) from credentials where attacker_ip = attackers.ip)",
             )
@@ -95,10 +110,10 @@ impl Db {
     /// When the database cannot be written; nothing changed then.
     pub async fn log_expire(&self, before: Stamp) -> Result<u64> {
         let what = "deleting what is too old";
-        let begun = self.pool.begin_with("begin immediate").await;
+        let begun = self.pool.begin().await;
         let mut tx = begun.map_err(attempt(what))?;
         let ids: Vec<i64> =
-            sqlx::query_scalar("select id from logs where ts < $1 order by ts limit $2")
+            sql::query_scalar("select id from logs where ts < $1 order by ts limit $2")
                 .bind(before)
                 .bind(STEP)
                 .fetch_all(&mut *tx)
@@ -109,7 +124,7 @@ impl Db {
                 "delete from log_words where rowid in (",
                 "delete from logs where id in (",
             ] {
-                let mut sql = sqlx::QueryBuilder::<sqlx::Sqlite>::new(head);
+                let mut sql = QueryBuilder::new(head);
                 let mut list = sql.separated(", ");
                 for id in chunk {
                     list.push_bind(*id);
@@ -129,13 +144,31 @@ impl Db {
                 ),
                 ("delete from attack_sessions where last_seen < $1", before.0),
             ] {
-                let done = sqlx::query(sql).bind(bound).execute(&mut *tx).await;
+                let done = sql::query(sql).bind(bound).execute(&mut *tx).await;
                 done.map_err(attempt(what))?;
             }
         }
         tx.commit().await.map_err(attempt(what))?;
         Ok(ids.len() as u64)
     }
+}
+
+/// The distinct words of a text as [`LogFilter::indexed_words`] splits what is looked for,
+/// a space between them. SQLite's index does that by itself.
+fn split(text: &str) -> String {
+    let words = text.split(|c: char| !c.is_alphanumeric());
+    let words: BTreeSet<String> = words
+        .filter(|word| !word.is_empty())
+        .map(|word| folded(word).0)
+        .collect();
+    Vec::from_iter(words).join(" ")
+}
+
+/// A word in small letters, and whether it had to be cut.
+pub(super) fn folded(word: &str) -> (String, bool) {
+    let mut letters = word.chars().flat_map(char::to_lowercase);
+    let folded = letters.by_ref().take(LETTERS).collect();
+    (folded, letters.next().is_some())
 }
 
 /// Everything in which a word of an event is looked for.

@@ -70,6 +70,8 @@ pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
         }
         wake.record(&outcome);
         if outcome.is_err() {
+            // The database says how far it came: a commit may have gone through unheard.
+            ingest.known = false;
             tokio::select! {
                 () = ctx.stop.cancelled() => {}
                 () = tokio::time::sleep(PAUSE) => {}
@@ -98,7 +100,11 @@ impl Ingest {
     /// Stores everything there is. The next batch is read while one is stored.
     async fn catch_up(&mut self) -> anyhow::Result<()> {
         if !self.known {
-            self.at = self.db.checkpoint_get(SOURCE).await?;
+            let at = self.db.checkpoint_get(SOURCE).await?;
+            if at != self.at {
+                self.at = at;
+                self.skipping = false;
+            }
             self.known = true;
         }
         if follow::idle(&self.ctx.config.paths.event_json(), self.at.as_ref()) {

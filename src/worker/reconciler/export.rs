@@ -50,7 +50,6 @@ pub fn write(config: &Config, rows: &[DeckyRow]) -> anyhow::Result<bool> {
 mod tests {
     use super::*;
     use crate::config::Sources;
-    use crate::db::Db;
     use crate::db::decky::DeckyWrite;
     use crate::model::{Stamp, Wish};
     use crate::persona::{Asked, Persona};
@@ -58,12 +57,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_file_follows_the_rows_and_is_left_alone_while_they_say_the_same() {
-        let dir = tempfile::tempdir().unwrap();
+        let (dir, db) = crate::db::testing::open().await;
         let state = dir.path().display().to_string();
         let sources = Sources::new([("DECNET_STATE_DIR".to_owned(), state)]);
         let config = Config::load(&sources).unwrap();
         let path = dir.path().join("decnet-state.json");
-        let db = Db::open(&config.database).await.unwrap();
         assert!(!write(&config, &[]).unwrap());
         let add = DeckyWrite::Add {
             name: "d1".into(),

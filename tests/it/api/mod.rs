@@ -29,6 +29,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::support;
+
 /// The password of every account that logs in for real.
 const PASSWORD: &str = "Quite-A-long-pass-9";
 
@@ -74,10 +76,7 @@ impl TestApi {
 
     async fn with(settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut all = vec![(
-            "DECNET_STATE_DIR".to_owned(),
-            dir.path().display().to_string(),
-        )];
+        let mut all = support::settings(dir.path());
         all.extend(
             settings
                 .iter()

@@ -6,11 +6,12 @@ mod rig;
 
 use std::time::{Duration, Instant};
 
+use decnet::config::Database;
 use decnet::model::{Event, Severity, Stamp};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::support::wait_for;
+use crate::support::{Server, wait_for};
 use rig::{Rig, Worker};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,6 +40,31 @@ fn killed_at_any_point_every_event_is_stored_once() {
         "{kills} kills, {} events",
         written.len()
     );
+    rig.wait_for_all(&written, PATIENCE);
+    for worker in [collector, ingester] {
+        worker.stop();
+    }
+    rig.assert_exactly_once(&written);
+}
+
+#[test]
+fn a_database_server_killed_at_random_loses_and_doubles_nothing() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let rig = Rig::on(Some(Database::parse(&server.url).unwrap()));
+    let settings = [("DECNET_DB_URL", server.url.as_str())];
+    let mut rng = StdRng::seed_from_u64(0xdec3);
+    let collector = rig.spawn_with("collector", &settings);
+    let ingester = rig.spawn_with("ingester", &settings);
+    let writers = rig.write_continuously(3);
+    for _ in 0..4 {
+        std::thread::park_timeout(Duration::from_millis(rng.random_range(300..1500)));
+        server.control("stop -m immediate");
+        std::thread::park_timeout(Duration::from_millis(rng.random_range(0..3000)));
+        server.control("start");
+    }
+    let written = writers.stop();
     rig.wait_for_all(&written, PATIENCE);
     for worker in [collector, ingester] {
         worker.stop();

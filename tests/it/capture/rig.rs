@@ -12,13 +12,14 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use decnet::config::Database;
 use decnet::db::Db;
 use decnet::model::{Credential, Event, Flow, Proto, Severity, Stamp};
 use decnet::syslog::{self, spool};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{command, wait_for};
+use crate::support::{command, database, wait_for};
 
 pub(super) struct Rig {
     dir: tempfile::TempDir,
@@ -28,6 +29,11 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn new() -> Self {
+        Self::on(None)
+    }
+
+    /// With that database, which workers must be told of too; `None` is the usual one.
+    pub(super) fn on(at: Option<Database>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         // logrotate refuses directories others may write.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -36,7 +42,7 @@ impl Rig {
             .build()
             .unwrap();
         let db = runtime
-            .block_on(Db::open(&dir.path().join("decnet.db")))
+            .block_on(Db::open(at.unwrap_or_else(|| database(dir.path()))))
             .unwrap();
         Self { dir, runtime, db }
     }

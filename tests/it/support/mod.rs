@@ -1,8 +1,16 @@
 //! What several suites share: the binary under test, a private layout, waiting.
 
+#[path = "../../support/database.rs"]
+mod database;
+mod server;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
+
+use decnet::config::Database;
+
+pub(crate) use server::Server;
 
 /// The program built from this tree.
 pub(crate) fn decnet() -> PathBuf {
@@ -18,7 +26,28 @@ pub(crate) fn command(state: &Path) -> Command {
         }
     }
     command.arg("--state-dir").arg(state);
+    if database::on_server() {
+        command.env("DECNET_DB_URL", database::url(state));
+    }
     command
+}
+
+/// The database of a state directory, on the engine that is being tested.
+pub(crate) fn database(state: &Path) -> Database {
+    Database::parse(&database::url(state)).unwrap()
+}
+
+/// The settings of a state directory with its database.
+pub(crate) fn settings(state: &Path) -> Vec<(String, String)> {
+    vec![
+        ("DECNET_STATE_DIR".to_owned(), state.display().to_string()),
+        ("DECNET_DB_URL".to_owned(), database::url(state)),
+    ]
+}
+
+/// Whether anything may have been stored there.
+pub(crate) fn has_database(state: &Path) -> bool {
+    database::on_server() || state.join("decnet.db").exists()
 }
 
 /// Looks every 20 ms until `probe` gives something, at most `patience` long.

@@ -23,6 +23,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::support::settings;
+
 const EVIL: &str = "<script>alert(1)</script>\u{202e}\u{1b}[2J\0'\"";
 
 struct Site {
@@ -48,8 +50,7 @@ impl Site {
     /// An installation where an attacker of bad manners left events.
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let state = dir.path().display().to_string();
-        let settings = [("DECNET_STATE_DIR".to_owned(), state)];
+        let settings = settings(dir.path());
         let config = Arc::new(Config::load(&Sources::new(settings)).unwrap());
         std::fs::create_dir_all(&config.paths.run).unwrap();
         let db = Db::open(&config.database).await.unwrap();

@@ -1,0 +1,111 @@
+//! Opening the database in a file.
+
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use super::{Error, Purpose, Result};
+use crate::config::Database;
+use crate::net::{file, lock};
+
+/// Page cache of a connection, KiB: what an idle worker may cost.
+const SMALL_CACHE_KIB: u32 = 1024;
+/// Page cache of the worker that writes in bulk, KiB; grows only as it is used.
+const BULK_CACHE_KIB: u32 = 16 * 1024;
+
+pub(super) async fn open(path: &Path, purpose: Purpose) -> Result<SqlitePool> {
+    match purpose {
+        Purpose::Work => open_with(path, SMALL_CACHE_KIB).await,
+        Purpose::Bulk => open_with(path, BULK_CACHE_KIB).await,
+        Purpose::Reading => open_for_reading(path).await,
+    }
+}
+
+async fn open_with(path: &Path, cache_kib: u32) -> Result<SqlitePool> {
+    let prepare = |source| Error::Prepare {
+        path: path.to_owned(),
+        source,
+    };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(prepare)?;
+    }
+    if !path.exists() {
+        // What attackers typed lies in it, so others may not read it whatever the
+        // umask says; SQLite gives its side files the same mode.
+        std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o640)
+            .open(path)
+            .map_err(prepare)?;
+    }
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Normal)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(30))
+        // Captured secrets live in this file: a worker's page cache is kept small and
+        // freed pages are overwritten.
+        .pragma("secure_delete", "fast")
+        .pragma("cache_size", format!("-{cache_kib}"));
+    let pool = SqlitePoolOptions::new()
+        .max_connections(4)
+        .min_connections(0)
+        .idle_timeout(Duration::from_secs(60))
+        .connect_with(options)
+        .await
+        .map_err(|source| Error::Open {
+            path: path.to_owned(),
+            source,
+        })?;
+    let _held = lock::wait(&path.with_extension("db.lock")).map_err(prepare)?;
+    for suffix in ["", "-wal", "-shm"] {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(suffix);
+        file::inherit_owner(Path::new(&beside)).map_err(prepare)?;
+    }
+    sqlx::migrate!("src/db/migrations/sqlite")
+        .run(&pool)
+        .await
+        .map_err(|source| Error::Migrate {
+            database: Database::Sqlite(path.to_owned()),
+            source,
+        })?;
+    Ok(pool)
+}
+
+async fn open_for_reading(path: &Path) -> Result<SqlitePool> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .busy_timeout(Duration::from_secs(30));
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    // Without a WAL nobody has it open; a reader who may not make one needs none.
+    let still = (!Path::new(&wal).exists()).then(|| options.clone().immutable(true));
+    let mut outcome = look(options).await;
+    if let (Err(_), Some(still)) = (&outcome, still) {
+        outcome = look(still).await;
+    }
+    outcome.map_err(|source| Error::Open {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Connects and reads something: only then is it known whether reading works.
+async fn look(options: SqliteConnectOptions) -> std::result::Result<SqlitePool, sqlx::Error> {
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .connect_with(options)
+        .await?;
+    sqlx::query("select count(*) from sqlite_master")
+        .fetch_one(&pool)
+        .await?;
+    Ok(pool)
+}
