@@ -4,5 +4,7 @@ pub mod descriptor;
 pub mod file;
 pub mod http;
 pub mod lock;
+pub mod outbound;
+pub mod seal;
 pub mod store;
 pub mod tail;
