@@ -155,6 +155,42 @@ pub const KEYS: &[Key] = &[
         "",
         "Where the dashboard finds the API; empty is the API of this host.",
     ),
+    key(
+        "DECNET_WEBHOOK_ALLOW_PRIVATE",
+        Some(("webhook", "allow_private")),
+        "false",
+        "true allows receivers on private networks and this host.",
+    ),
+    key(
+        "DECNET_WEBHOOK_CIRCUIT_THRESHOLD",
+        Some(("webhook", "circuit_threshold")),
+        "5",
+        "Failed attempts in a row after which a receiver is only probed, every 30 to 300 seconds.",
+    ),
+    key(
+        "DECNET_WEBHOOK_MAX_ATTEMPTS",
+        Some(("webhook", "max_attempts")),
+        "8",
+        "Attempts for one event that a receiver stumbles over; one that is away is waited for.",
+    ),
+    key(
+        "DECNET_WEBHOOK_MAX_AGE_HOURS",
+        Some(("webhook", "max_age_hours")),
+        "24",
+        "Hours after which an event that could not be delivered is given up.",
+    ),
+    key(
+        "DECNET_WEBHOOK_QUEUE_MAX",
+        Some(("webhook", "queue_max")),
+        "10000",
+        "Most events waiting for one receiver; beyond it new ones are not taken down, and counted.",
+    ),
+    key(
+        "DECNET_WEBHOOK_KEEP_DAYS",
+        Some(("webhook", "keep_days")),
+        "30",
+        "Days that deliveries are listed after their end.",
+    ),
     Key {
         name: "DECNET_SESSION_MINUTES",
         aliases: &["DECNET_JWT_EXP_MINUTES"],

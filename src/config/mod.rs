@@ -85,6 +85,12 @@ impl Paths {
         self.log.join(format!("decnet.{name}.log"))
     }
 
+    /// The key that secrets in the database are sealed with, mode 0600.
+    #[must_use]
+    pub fn seal_key(&self) -> PathBuf {
+        self.state.join("seal.key")
+    }
+
     /// The first administrator's password, mode 0600, until it is changed.
     #[must_use]
     pub fn admin_password(&self) -> PathBuf {
@@ -127,6 +133,23 @@ pub struct ApiConfig {
     pub admin_password: Option<Secret>,
 }
 
+/// The webhook worker.
+#[derive(Clone, Debug)]
+pub struct WebhookConfig {
+    /// Receivers may lie on private networks.
+    pub allow_private: bool,
+    /// Failures in a row that open a receiver's circuit.
+    pub circuit_threshold: u64,
+    /// Attempts for an event that a receiver stumbles over.
+    pub max_attempts: u64,
+    /// An event that could not be delivered for so long is given up.
+    pub max_age: Duration,
+    /// Most events waiting for one receiver.
+    pub queue_max: u64,
+    /// Days that deliveries are listed after their end.
+    pub keep_days: u64,
+}
+
 /// A value that must not appear in logs: its `Debug` is masked.
 #[derive(Clone)]
 pub struct Secret(String);
@@ -164,6 +187,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// The dashboard.
     pub web: WebConfig,
+    /// The webhook worker.
+    pub webhook: WebhookConfig,
     /// Ingester: most events per transaction.
     pub batch_size: usize,
     /// Ingester: longest wait for a batch to fill.
@@ -289,6 +314,16 @@ impl Config {
             bind: SocketAddr::new(web_host, web_port),
             api_url: api_url.map(|url| url.trim_end_matches('/').to_owned()),
         };
+        let webhook = WebhookConfig {
+            allow_private: read.flag("DECNET_WEBHOOK_ALLOW_PRIVATE"),
+            circuit_threshold: read.bounded("DECNET_WEBHOOK_CIRCUIT_THRESHOLD", 1, 1000, 5),
+            max_attempts: read.bounded("DECNET_WEBHOOK_MAX_ATTEMPTS", 1, 1000, 8),
+            max_age: Duration::from_secs(
+                3600 * read.bounded("DECNET_WEBHOOK_MAX_AGE_HOURS", 1, 8760, 24),
+            ),
+            queue_max: read.bounded("DECNET_WEBHOOK_QUEUE_MAX", 1, 10_000_000, 10_000),
+            keep_days: read.bounded("DECNET_WEBHOOK_KEEP_DAYS", 1, 3650, 30),
+        };
         let batch_size = read.bounded("DECNET_BATCH_SIZE", 1, 100_000, 3000);
         let batch_wait = read.bounded("DECNET_BATCH_MAX_WAIT_MS", 1, 60_000, 250);
         let retention_logs = read.bounded("DECNET_RETENTION_LOGS_DAYS", 0, 36_500, 90);
@@ -338,6 +373,7 @@ impl Config {
             database,
             api,
             web,
+            webhook,
             batch_size: usize::try_from(batch_size).unwrap_or(3000),
             batch_max_wait: Duration::from_millis(batch_wait),
             retention_logs_days: u32::try_from(retention_logs).unwrap_or(90),

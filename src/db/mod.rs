@@ -21,6 +21,7 @@ pub mod rollup;
 pub mod tally;
 pub mod token;
 pub mod user;
+pub mod webhook;
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
