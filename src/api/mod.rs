@@ -17,6 +17,7 @@ mod auth;
 mod catalog;
 mod credentials;
 mod deckies;
+mod deliveries;
 mod edge;
 mod error;
 mod extract;
@@ -38,12 +39,13 @@ mod tokens;
 mod transcript;
 mod units;
 mod users;
+mod webhooks;
 mod workers;
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -57,6 +59,8 @@ use crate::db::Db;
 use crate::db::user::AuditRow;
 use crate::model::Stamp;
 pub use crate::net::http::Peer;
+use crate::net::outbound::Outbound;
+use crate::net::seal::Seal;
 use crate::net::{file, http};
 use crate::worker::Ctx;
 
@@ -87,6 +91,8 @@ pub struct State {
     shown: deckies::Shown,
     orders: tokio::sync::Mutex<()>,
     jobs: jobs::Followed,
+    seal: OnceLock<Seal>,
+    outbound: OnceLock<Outbound>,
 }
 
 impl Deref for Api {
@@ -129,6 +135,8 @@ impl Api {
             shown: deckies::Shown::default(),
             orders: tokio::sync::Mutex::default(),
             jobs: jobs::Followed::default(),
+            seal: OnceLock::new(),
+            outbound: OnceLock::new(),
         }))
     }
 
@@ -142,6 +150,27 @@ impl Api {
 
     fn throttle(&self) -> MutexGuard<'_, throttle::Throttle> {
         self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What opens sealed secrets; read from its file when it is first needed.
+    fn seal(&self) -> Result<&Seal, error::Error> {
+        if let Some(seal) = self.seal.get() {
+            return Ok(seal);
+        }
+        let path = self.config.paths.seal_key();
+        let seal = Seal::open_or_make(&path)
+            .map_err(|e| error::Error::internal(format!("the key file {}: {e}", path.display())))?;
+        Ok(self.seal.get_or_init(|| seal))
+    }
+
+    /// What sends to receivers; made when it is first needed.
+    fn outbound(&self) -> Result<&Outbound, error::Error> {
+        if let Some(outbound) = self.outbound.get() {
+            return Ok(outbound);
+        }
+        let outbound = Outbound::new(self.config.webhook.allow_private)
+            .map_err(|e| error::Error::internal(format!("setting up TLS: {e}")))?;
+        Ok(self.outbound.get_or_init(|| outbound))
     }
 
     /// Writes the audit record. What was done is done, so a failure is only logged.

@@ -27,6 +27,7 @@ use utoipa::{Modify, OpenApi};
         (name = "workers", description = "The daemons"),
         (name = "findings", description = "What attackers did"),
         (name = "fleet", description = "Deckies, and the jobs that change them"),
+        (name = "webhooks", description = "Who else is told"),
     ),
     security(("token" = [])),
     modifiers(&Token),

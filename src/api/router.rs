@@ -12,8 +12,9 @@ use utoipa_axum::routes;
 
 use super::error::Error;
 use super::{
-    Api, artifacts, attack_sessions, attackers, catalog, credentials, deckies, edge, fleet, health,
-    jobs, logs, openapi, panel, session, stats, stream, tokens, users, workers,
+    Api, artifacts, attack_sessions, attackers, catalog, credentials, deckies, deliveries, edge,
+    fleet, health, jobs, logs, openapi, panel, session, stats, stream, tokens, users, webhooks,
+    workers,
 };
 
 /// Largest request body; nothing we take is near it.
@@ -81,13 +82,24 @@ fn v1() -> OpenApiRouter<Api> {
         .routes(routes!(catalog::schema))
         .routes(routes!(catalog::archetypes))
         .routes(routes!(catalog::distros))
+        // receivers
+        .routes(routes!(webhooks::formats))
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::one, webhooks::remove))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::replay))
+        .routes(routes!(deliveries::replay_one))
 }
 
-/// Routes whose bodies carry a deployment file.
+/// Routes whose bodies carry a deployment file or a template.
 fn with_files() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(fleet::preview))
         .routes(routes!(fleet::deploy))
+        .routes(routes!(webhooks::add))
+        .routes(routes!(webhooks::change))
         .layer(DefaultBodyLimit::max(fleet::INI_BYTES))
 }
 
