@@ -26,6 +26,7 @@ mod settings;
 mod stream;
 mod text;
 mod visitor;
+mod webhooks;
 mod workers;
 
 use std::io::ErrorKind;

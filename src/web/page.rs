@@ -126,6 +126,7 @@ const NAVIGATION: [(&str, &[Entry]); 3] = [
         &[
             ("/fleet", "Fleet", false),
             ("/workers", "Workers", false),
+            ("/webhooks", "Webhooks", true),
             ("/account", "Account", false),
             ("/users", "Users", true),
             ("/audit", "Audit", true),

@@ -6,7 +6,7 @@ use axum::routing::{get, post};
 
 use super::{
     Web, assets, attackers, credentials, deploy, edge, error, files, fleet, live, login, map,
-    overview, sessions, settings, stream, workers,
+    overview, sessions, settings, stream, webhooks, workers,
 };
 
 /// Largest form.
@@ -55,6 +55,16 @@ pub fn router(web: Web) -> Router {
         .route("/workers/start-all", post(workers::start_all))
         .route("/workers/{name}", get(workers::log))
         .route("/workers/{name}/{verb}", post(workers::act))
+        .route("/webhooks", get(webhooks::list).post(webhooks::add))
+        .route("/webhooks/{id}", get(webhooks::one))
+        .route(
+            "/webhooks/{id}/{verb}",
+            get(webhooks::confirm).post(webhooks::act),
+        )
+        .route(
+            "/webhooks/{id}/deliveries/{delivery}/replay",
+            post(webhooks::replay),
+        )
         .route("/account", get(settings::account))
         .route("/account/tokens", post(settings::add_token))
         .route("/account/tokens/{id}/revoke", post(settings::revoke_token))

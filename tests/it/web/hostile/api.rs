@@ -193,6 +193,10 @@ fn change(asked: &Asked, role: &str) -> Response {
             "id": "u-9", "username": HOSTILE, "role": "viewer", "password": "once-only-secret",
         }))
         .into_response(),
+        "/webhooks" | "/webhooks/w-1/rotate" => axum::Json(json!({
+            "name": HOSTILE, "secret": "whsec_x", "previous_secret_until": "2026-01-01T00:00:00Z",
+        }))
+        .into_response(),
         path if path.starts_with("/config/users/") => StatusCode::NO_CONTENT.into_response(),
         _ => (StatusCode::ACCEPTED, axum::Json(json!({}))).into_response(),
     }
@@ -236,6 +240,19 @@ fn file() -> Value {
         "sha256": HASH, "size_bytes": 20480, "name": HOSTILE, "first_seen": AT,
         "last_seen": AT, "count": 2, "attacker_ip": "203.0.113.7", "decky": HOSTILE,
         "service": HOSTILE, "session": HOSTILE,
+    })
+}
+
+fn webhook() -> Value {
+    json!({
+        "id": "w-1", "name": HOSTILE, "url": HOSTILE, "format": "json", "template": HOSTILE,
+        "header_names": [HOSTILE], "topic_patterns": [HOSTILE, "a.>"], "enabled": true,
+        "circuit": "open", "consecutive_failures": 5, "retry_at": "2026-01-01T00:00:00Z",
+        "last_success_at": null, "last_failure_at": "2026-01-01T00:00:00Z",
+        "last_error": HOSTILE, "pending": 3, "dead": 1, "dropped": 0,
+        "previous_secret_until": "2026-01-01T00:00:00Z", "warnings": ["insecure_url"],
+        "created_by": HOSTILE, "created_at": "2026-01-01T00:00:00Z",
+        "updated_at": "2026-01-01T00:00:00Z",
     })
 }
 
@@ -308,6 +325,12 @@ fn reply(path: &str) -> Option<Value> {
         }]}),
         "/jobs" => list(&json!([job()])),
         "/jobs/j-1" => job(),
+        "/webhooks" => json!({"items": [webhook()]}),
+        "/webhooks/w-1" => webhook(),
+        "/webhook-formats" => json!({
+            "formats": [{"name": "json"}, {"name": "template"}],
+            "presets": [{"name": "Credentials", "about": HOSTILE, "topic_patterns": ["credential.>"]}],
+        }),
         "/config/users" => json!({"items": [
             {"id": "u-1", "username": HOSTILE, "role": "viewer", "must_change_password": true,
                 "totp_enabled": true, "created_at": AT, "last_login": AT},
@@ -371,6 +394,13 @@ fn of_one(path: &str) -> Option<Value> {
         }
         ["artifacts", _, "download"] => Value::Null,
         ["deckies", _] => decky(),
+        ["webhooks", _, "deliveries"] => list(&json!([{
+            "id": 7, "event_id": "e", "topic": HOSTILE, "type": HOSTILE,
+            "payload": {"attacker": HOSTILE}, "status": "dead", "attempts": 3,
+            "status_code": 500, "error": HOSTILE, "took_ms": 3,
+            "event_at": "2026-01-01T00:00:00Z", "created_at": "2026-01-01T00:00:00Z",
+            "next_attempt_at": null, "finished_at": "2026-01-01T00:00:00Z",
+        }])),
         ["workers", _, "log"] => json!({"lines": [HOSTILE]}),
         _ => return None,
     })

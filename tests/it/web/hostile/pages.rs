@@ -37,7 +37,11 @@ const FOR_ALL: [&str; 24] = [
 ];
 
 /// Pages of administrators.
-const FOR_ADMINS: [&str; 8] = [
+const FOR_ADMINS: [&str; 12] = [
+    "/webhooks",
+    "/webhooks/w-1?status=dead",
+    "/webhooks/w-1/remove?name=%3Cscript%3E%00",
+    "/webhooks/w-1/rotate?name=%E2%80%AE",
     "/deploy",
     "/workers/bus",
     "/users",
@@ -71,6 +75,15 @@ async fn what_forms_and_failures_say_is_escaped_too() {
     for (path, form) in [
         ("/users", "username=x&role=viewer"),
         ("/users/u-1/reset", ""),
+        (
+            "/webhooks",
+            "name=%3Cscript%3E&url=%22%3E&format=json&headers=x",
+        ),
+        (
+            "/webhooks",
+            "name=x&url=https%3A%2F%2Fx&format=json&preset.Credentials=yes",
+        ),
+        ("/webhooks/w-1/rotate", ""),
         (
             "/login",
             "username=%3Cscript%3E&password=wrong&next=%22%3E%3Cscript%3E",
@@ -131,7 +144,9 @@ async fn a_viewer_is_offered_nothing_that_only_administrators_may_do() {
                 wrong.push(format!("{path}: a form to {action}"));
             }
             let href = tag.attribute("href").unwrap_or_default();
-            let admin = ["/users", "/audit"].iter().any(|p| href.starts_with(p))
+            let admin = ["/users", "/audit", "/webhooks"]
+                .iter()
+                .any(|p| href.starts_with(p))
                 || href.starts_with("/fleet/") && href.matches('/').count() > 2
                 || href.starts_with("/artifacts/") && href.matches('/').count() > 2
                 || href.starts_with("/workers/");
