@@ -15,6 +15,9 @@ mod driver;
 mod hostile;
 mod lab;
 mod login;
+#[path = "../it/support/receiver.rs"]
+mod receiver;
+mod told;
 mod watch;
 
 /// One test at a time on a runtime of its own.

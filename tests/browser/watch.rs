@@ -144,6 +144,16 @@ fn a_viewer_sees_no_orders_and_no_page_has_a_serious_barrier() {
     }
     let lab = Lab::start(1, &[]);
     attack(&lab);
+    let url = "https://hooks.example.com/";
+    lab.decnet(&[
+        "webhook",
+        "add",
+        "soc",
+        "--url",
+        url,
+        "--pattern",
+        "decky.>",
+    ]);
     block_on(async {
         let browser = Browser::open(&lab).await;
         let mut barriers = axe::violations(&browser).await;
@@ -164,6 +174,8 @@ fn a_viewer_sees_no_orders_and_no_page_has_a_serious_barrier() {
             format!("/fleet/{decky}"),
             format!("/fleet/{decky}/teardown"),
             "/workers".to_owned(),
+            "/webhooks".to_owned(),
+            "/webhooks/soc".to_owned(),
             "/deploy".to_owned(),
             "/jobs".to_owned(),
             "/account".to_owned(),
@@ -195,6 +207,7 @@ fn a_viewer_sees_no_orders_and_no_page_has_a_serious_barrier() {
         for page in &pages {
             let admin_only = ["/users", "/audit", "/password", "/nowhere", "/deploy"]
                 .contains(&page.as_str())
+                || page.starts_with("/webhooks")
                 || page.ends_with("/teardown");
             viewer.go(page).await;
             viewer.find("h1").await;

@@ -21,4 +21,5 @@ mod reconciler;
 mod support;
 mod transcript;
 mod web;
+mod webhook;
 mod wire;

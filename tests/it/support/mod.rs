@@ -1,5 +1,7 @@
 //! What several suites share: the binary under test, a private layout, waiting.
 
+pub(crate) mod receiver;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
