@@ -26,6 +26,9 @@ fn v1() -> OpenApiRouter<Api> {
         // auth
         .routes(routes!(session::login))
         .routes(routes!(session::logout))
+        .routes(routes!(session::logout_all))
+        .routes(routes!(session::sessions))
+        .routes(routes!(session::end))
         .routes(routes!(session::change_password))
         .routes(routes!(session::me))
         .routes(routes!(tokens::list, tokens::add))
@@ -43,6 +46,7 @@ fn v1() -> OpenApiRouter<Api> {
         .routes(routes!(users::delete))
         .routes(routes!(users::role))
         .routes(routes!(users::reset))
+        .routes(routes!(users::end_sessions))
         .routes(routes!(users::audit))
         // findings
         .routes(routes!(stats::stats))

@@ -1,6 +1,6 @@
-//! `/auth`: log in, log out, change the password, who am I.
+//! `/auth`: log in, log out, one's sessions, change the password, who am I.
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -10,6 +10,7 @@ use super::auth::{self, Client, Member};
 use super::error::{Error, Problem};
 use super::extract::Json;
 use super::{Api, password};
+use crate::db::token::Whence;
 use crate::db::user::Role;
 use crate::model::Stamp;
 
@@ -52,7 +53,7 @@ pub(super) struct LoginReply {
 )]
 pub(super) async fn login(
     State(api): State<Api>,
-    Client(address): Client,
+    Client { address, agent }: Client,
     Json(request): Json<LoginRequest>,
 ) -> Result<axum::Json<LoginReply>, Error> {
     let name = request.username;
@@ -77,7 +78,13 @@ pub(super) async fn login(
     let (token, hash) = auth::mint();
     let now = Stamp::now();
     let expires_at = now.plus(api.config.api.session);
-    api.db.session_add(&hash, &user.id, now, expires_at).await?;
+    let whence = Whence {
+        address: address.to_string(),
+        agent,
+    };
+    api.db
+        .session_add(&hash, &user.id, &whence, now, expires_at)
+        .await?;
     api.audit(&name, address, "login", "", "ok").await;
     Ok(axum::Json(LoginReply {
         token,
@@ -115,6 +122,110 @@ pub(super) async fn logout(State(api): State<Api>, member: Member) -> Result<Sta
     api.recent.clear();
     let name = &member.session.user_name;
     api.audit(name, member.address, "logout", "", "ok").await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// An open session.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SessionItem {
+    id: String,
+    /// RFC 3339.
+    created_at: String,
+    /// RFC 3339, to the minute.
+    last_used_at: String,
+    /// RFC 3339; the session ends then at the latest, and after an hour without use.
+    expires_at: String,
+    /// Where the login came from.
+    address: String,
+    /// What the client called itself; null when it said nothing.
+    agent: Option<String>,
+    /// Whether it is the one that asks.
+    current: bool,
+}
+
+/// Open sessions.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SessionList {
+    items: Vec<SessionItem>,
+}
+
+/// One's own open sessions, the one used last first.
+#[utoipa::path(
+    get, path = "/auth/sessions", tag = "auth",
+    responses(
+        (status = 200, body = SessionList),
+        (status = 403, description = "Asked with an API token", body = Problem),
+    )
+)]
+pub(super) async fn sessions(
+    State(api): State<Api>,
+    member: Member,
+) -> Result<axum::Json<SessionList>, Error> {
+    member.must_be_logged_in()?;
+    let user = &member.session.user_id;
+    let rows = api.db.session_list(user, auth::IDLE, Stamp::now()).await?;
+    let items = rows.into_iter().map(|row| SessionItem {
+        current: row.token_sha256 == member.token,
+        id: row.id,
+        created_at: row.created_at.to_string(),
+        last_used_at: row.used_at.to_string(),
+        expires_at: row.expires_at.to_string(),
+        address: row.address,
+        agent: Some(row.agent).filter(|agent| !agent.is_empty()),
+    });
+    Ok(axum::Json(SessionList {
+        items: items.collect(),
+    }))
+}
+
+/// Ends one of one's own sessions.
+#[utoipa::path(
+    delete, path = "/auth/sessions/{id}", tag = "auth",
+    params(("id" = String, Path, description = "A session's id")),
+    responses(
+        (status = 204),
+        (status = 403, description = "Asked with an API token", body = Problem),
+        (status = 404, description = "There is no such session", body = Problem),
+    )
+)]
+pub(super) async fn end(
+    State(api): State<Api>,
+    member: Member,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Error> {
+    member.must_be_logged_in()?;
+    let user = &member.session.user_id;
+    if !api.db.session_end_one(&id, user).await? {
+        return Err(Error::not_found(
+            "There is no such session; GET /api/v1/auth/sessions lists yours.",
+        ));
+    }
+    api.recent.clear();
+    let name = &member.session.user_name;
+    api.audit(name, member.address, "session.end", &id, "ok")
+        .await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends every session of the account, this one too. API tokens stay.
+#[utoipa::path(
+    post, path = "/auth/logout-all", tag = "auth",
+    responses(
+        (status = 204),
+        (status = 403, description = "Asked with an API token", body = Problem),
+    )
+)]
+pub(super) async fn logout_all(
+    State(api): State<Api>,
+    member: Member,
+) -> Result<StatusCode, Error> {
+    member.must_be_logged_in()?;
+    let user = &member.session.user_id;
+    api.db.session_end_all(user, None).await?;
+    api.recent.clear();
+    let name = &member.session.user_name;
+    api.audit(name, member.address, "logout-all", "", "ok")
+        .await;
     Ok(StatusCode::NO_CONTENT)
 }
 

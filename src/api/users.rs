@@ -211,6 +211,28 @@ pub(super) async fn reset(
     }))
 }
 
+/// Ends every session of an account. Its API tokens stay.
+#[utoipa::path(
+    delete, path = "/config/users/{id}/sessions", tag = "accounts",
+    params(("id" = String, Path, description = "An account's id")),
+    responses(
+        (status = 204),
+        (status = 403, description = "Not an administrator, or one's own account", body = Problem),
+        (status = 404, description = "There is no such account", body = Problem),
+    )
+)]
+pub(super) async fn end_sessions(
+    State(api): State<Api>,
+    Admin(member): Admin,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Error> {
+    let row = other(&api, &member, &id).await?;
+    api.db.session_end_all(&row.id, None).await?;
+    api.recent.clear();
+    note(&api, &member, "user.end-sessions", &row.name).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Deletes an account and ends its sessions.
 #[utoipa::path(
     delete, path = "/config/users/{id}", tag = "accounts",

@@ -95,8 +95,13 @@ pub(super) async fn logout(State(web): State<Web>, posted: Posted) -> Result<Res
         tracing::warn!("logging out: {}", failure.detail());
     }
     let mut response = Redirect::to("/login").into_response();
-    set_session(&mut response, "", "; Max-Age=0");
+    end_session(&mut response);
     Ok(response)
+}
+
+/// Takes the session's cookie away.
+pub(super) fn end_session(response: &mut Response) {
+    set_session(response, "", "; Max-Age=0");
 }
 
 #[derive(Template)]

@@ -6,6 +6,7 @@
 //! formatted) and a template; attackers' bytes go through [`text::visible`] and are escaped
 //! by the template.
 
+mod account;
 mod assets;
 mod attackers;
 mod client;

@@ -5,8 +5,8 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 
 use super::{
-    Web, assets, attackers, credentials, deploy, edge, error, files, fleet, live, login, map,
-    overview, sessions, settings, stream, workers,
+    Web, account, assets, attackers, credentials, deploy, edge, error, files, fleet, live, login,
+    map, overview, sessions, settings, stream, workers,
 };
 
 /// Largest form.
@@ -55,9 +55,11 @@ pub fn router(web: Web) -> Router {
         .route("/workers/start-all", post(workers::start_all))
         .route("/workers/{name}", get(workers::log))
         .route("/workers/{name}/{verb}", post(workers::act))
-        .route("/account", get(settings::account))
-        .route("/account/tokens", post(settings::add_token))
-        .route("/account/tokens/{id}/revoke", post(settings::revoke_token))
+        .route("/account", get(account::page))
+        .route("/account/sessions/{id}/end", post(account::end_session))
+        .route("/account/logout-all", post(account::logout_all))
+        .route("/account/tokens", post(account::add_token))
+        .route("/account/tokens/{id}/revoke", post(account::revoke_token))
         .route("/users", get(settings::users).post(settings::add_user))
         .route(
             "/users/{id}/{verb}",

@@ -50,6 +50,8 @@ async fn a_viewer_changes_nothing_but_what_is_its_own() {
     let own = [
         "/api/v1/auth/login",
         "/api/v1/auth/logout",
+        "/api/v1/auth/logout-all",
+        "/api/v1/auth/sessions/x",
         "/api/v1/auth/change-password",
         "/api/v1/auth/tokens",
         "/api/v1/auth/tokens/x",
@@ -129,6 +131,75 @@ async fn an_account_is_made_changed_and_deleted_and_each_is_on_record() {
             "user.reset-password",
             "user.role.admin",
             "user.add"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn sessions_are_seen_ended_one_by_one_all_at_once_and_by_administrators() {
+    let api = TestApi::new().await;
+    api.account("vera", Role::Viewer).await;
+    let body = json!({"username": "vera", "password": super::PASSWORD}).to_string();
+    let mut login = request(Method::POST, "/api/v1/auth/login", "", Body::from(body));
+    login
+        .headers_mut()
+        .insert("user-agent", "Browser/1".parse().unwrap());
+    let first = api.send(login).await.body;
+    let first = first["token"].as_str().unwrap();
+    let second = api.viewer().await;
+    let sessions = "/api/v1/auth/sessions";
+    let list = api.get(sessions, first).await.body;
+    let rows = list["items"].as_array().unwrap();
+    assert_eq!(rows.len(), 2, "{list}");
+    let own = rows.iter().find(|row| row["current"] == true).unwrap();
+    assert_eq!(own["agent"], "Browser/1");
+    assert_eq!(own["address"], "192.0.2.1");
+    let other = rows.iter().find(|row| row["current"] == false).unwrap();
+    assert!(other["agent"].is_null(), "{other}");
+    let end = |id: &serde_json::Value, token: &str| {
+        let path = format!("{sessions}/{}", id.as_str().unwrap());
+        request(Method::DELETE, &path, token, Body::empty())
+    };
+    let stranger = api.admin().await;
+    let foreign = api.send(end(&other["id"], &stranger)).await;
+    assert_eq!(foreign.status, StatusCode::NOT_FOUND);
+    let ended = api.send(end(&other["id"], first)).await;
+    assert_eq!(ended.status, StatusCode::NO_CONTENT);
+    let me = "/api/v1/auth/me";
+    assert_eq!(
+        api.get(me, &second).await.status,
+        StatusCode::UNAUTHORIZED,
+        "at once"
+    );
+    assert_eq!(api.get(me, first).await.status, StatusCode::OK);
+
+    let third = api.viewer().await;
+    let out = api.post("/api/v1/auth/logout-all", first, &json!({})).await;
+    assert_eq!(out.status, StatusCode::NO_CONTENT);
+    for token in [first, third.as_str()] {
+        assert_eq!(api.get(me, token).await.status, StatusCode::UNAUTHORIZED);
+    }
+
+    let fourth = api.viewer().await;
+    let tokens = json!({"name": "script", "role": "viewer"});
+    let key = api.post("/api/v1/auth/tokens", &fourth, &tokens).await.body;
+    let key = key["token"].as_str().unwrap();
+    assert_eq!(api.get(sessions, key).await.problem(), "session-needed");
+    let vera = api.db.user_by_name("vera").await.unwrap().unwrap().id;
+    let path = format!("/api/v1/config/users/{vera}/sessions");
+    let all = request(Method::DELETE, &path, &stranger, Body::empty());
+    assert_eq!(api.send(all).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(api.get(me, &fourth).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(api.get(me, key).await.status, StatusCode::OK, "tokens stay");
+    let audit = api.db.audit_latest(4).await.unwrap();
+    let actions: Vec<&str> = audit.iter().map(|row| row.action.as_str()).collect();
+    assert_eq!(
+        actions,
+        [
+            "user.end-sessions",
+            "token.add",
+            "logout-all",
+            "session.end"
         ]
     );
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::http::{StatusCode, header};
+use decnet::db::token::Whence;
 use decnet::db::user::Role;
 use decnet::model::Stamp;
 use serde_json::json;
@@ -183,7 +184,7 @@ async fn a_session_ends_at_logout_and_when_it_expires() {
     let past = Stamp(Stamp::now().0 - 10_000_000);
     let hash: [u8; 32] = Sha256::digest(b"old").into();
     api.db
-        .session_add(&hash, &user.id, past, Stamp(past.0 + 1))
+        .session_add(&hash, &user.id, &Whence::default(), past, Stamp(past.0 + 1))
         .await
         .unwrap();
     assert_eq!(
@@ -194,7 +195,7 @@ async fn a_session_ends_at_logout_and_when_it_expires() {
     let hash: [u8; 32] = Sha256::digest(b"idle").into();
     let far = Stamp::now().plus(Duration::from_secs(9999));
     api.db
-        .session_add(&hash, &user.id, idle, far)
+        .session_add(&hash, &user.id, &Whence::default(), idle, far)
         .await
         .unwrap();
     assert_eq!(

@@ -14,6 +14,7 @@ use decnet::bus::Bus;
 use decnet::config::{Config, Sources};
 use decnet::db::Db;
 use decnet::db::checkpoint::Checkpoint;
+use decnet::db::token::Whence;
 use decnet::db::user::Role;
 use decnet::model::{Credential, Event, Flow, Proto, Severity, Stamp};
 use decnet::web::{self, Web};
@@ -91,7 +92,7 @@ impl Site {
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let hour = Duration::from_secs(3600);
         self.db
-            .session_add(&hash, &user.id, now, now.plus(hour))
+            .session_add(&hash, &user.id, &Whence::default(), now, now.plus(hour))
             .await
             .unwrap();
         format!("decnet_session={token}")

@@ -177,7 +177,9 @@ fn change(asked: &Asked, role: &str) -> Response {
         return problem(StatusCode::FORBIDDEN, "forbidden", "Administrators only.");
     }
     match path {
-        "/auth/logout" | "/auth/change-password" => StatusCode::NO_CONTENT.into_response(),
+        "/auth/logout" | "/auth/logout-all" | "/auth/change-password" => {
+            StatusCode::NO_CONTENT.into_response()
+        }
         "/workers/start-all" => axum::Json(json!({"workers": [
             {"worker": "bus", "outcome": "already-running", "detail": null},
             {"worker": "api", "outcome": "failed", "detail": HOSTILE},
@@ -301,6 +303,12 @@ fn reply(path: &str) -> Option<Value> {
         "/deckies" => json!({"items": [decky()]}),
         "/archetypes" => json!({"items": [
             {"slug": HOSTILE, "display_name": HOSTILE, "description": HOSTILE}
+        ]}),
+        "/auth/sessions" => json!({"items": [
+            {"id": "s-1", "created_at": AT, "last_used_at": AT, "expires_at": AT,
+                "address": HOSTILE, "agent": HOSTILE, "current": false},
+            {"id": "s-2", "created_at": AT, "last_used_at": AT, "expires_at": AT,
+                "address": "192.0.2.44", "agent": null, "current": true},
         ]}),
         "/auth/tokens" => json!({"items": [{
             "id": "t-1", "name": HOSTILE, "role": HOSTILE, "owner": HOSTILE,

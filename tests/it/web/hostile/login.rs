@@ -159,6 +159,37 @@ async fn logging_out_ends_the_session_in_the_api_too() {
 }
 
 #[tokio::test]
+async fn logging_out_everywhere_and_elsewhere_is_asked_of_the_api() {
+    let dashboard = Dashboard::new().await;
+    let text = dashboard.get(Who::Viewer, "/account").await.text();
+    assert!(text.contains("/account/sessions/s-1/end"), "{text}");
+    assert!(!text.contains("/account/sessions/s-2/end"), "this one");
+    let page = dashboard
+        .post(Who::Viewer, "/account/sessions/s-1/end", "")
+        .await;
+    assert_eq!(page.header("location"), "/account");
+    let page = dashboard.post(Who::Viewer, "/account/logout-all", "").await;
+    assert_eq!(page.header("location"), "/login");
+    assert!(page.cookie("decnet_session").unwrap().contains("Max-Age=0"));
+    dashboard
+        .post(Who::Admin, "/users/u-1/end-sessions", "")
+        .await;
+    let asked = dashboard.api.changes();
+    let asked: Vec<String> = asked
+        .iter()
+        .map(|a| format!("{} {}", a.method, a.path))
+        .collect();
+    assert_eq!(
+        asked,
+        [
+            "DELETE /auth/sessions/s-1",
+            "POST /auth/logout-all",
+            "DELETE /config/users/u-1/sessions",
+        ]
+    );
+}
+
+#[tokio::test]
 async fn another_sites_form_changes_nothing() {
     let dashboard = Dashboard::new().await;
     let token = dashboard.form_token(Who::Admin).await;

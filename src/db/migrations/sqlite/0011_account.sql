@@ -1,0 +1,15 @@
+-- Sessions get a name that may be shown and say where they are used. The old ones say
+-- neither: whoever is logged in during the upgrade logs in again.
+drop table sessions;
+create table sessions (
+    token_sha256 blob    primary key,
+    id           text    not null unique,                -- UUIDv7
+    user_id      text    not null references users (id) on delete cascade,
+    address      text    not null,                       -- where the login came from
+    agent        text    not null,                       -- what the client called itself
+    created_at   integer not null,
+    used_at      integer not null,
+    expires_at   integer not null
+);
+create index sessions_user on sessions (user_id);
+create index sessions_expires_at on sessions (expires_at);
