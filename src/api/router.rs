@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use super::error::Error;
 use super::{
     Api, artifacts, attack_sessions, attackers, catalog, credentials, deckies, edge, fleet, health,
-    jobs, logs, openapi, panel, session, stats, stream, tokens, users, workers,
+    jobs, logs, openapi, panel, session, stats, stream, tokens, totp, users, workers,
 };
 
 /// Largest request body; nothing we take is near it.
@@ -33,6 +33,8 @@ fn v1() -> OpenApiRouter<Api> {
         .routes(routes!(session::me))
         .routes(routes!(tokens::list, tokens::add))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(totp::state, totp::begin, totp::end))
+        .routes(routes!(totp::confirm))
         // workers
         .routes(routes!(workers::list))
         .routes(routes!(workers::start_all))
@@ -47,6 +49,7 @@ fn v1() -> OpenApiRouter<Api> {
         .routes(routes!(users::role))
         .routes(routes!(users::reset))
         .routes(routes!(users::end_sessions))
+        .routes(routes!(totp::reset))
         .routes(routes!(users::audit))
         // findings
         .routes(routes!(stats::stats))

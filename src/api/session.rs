@@ -9,15 +9,18 @@ use utoipa::ToSchema;
 use super::auth::{self, Client, Member};
 use super::error::{Error, Problem};
 use super::extract::Json;
-use super::{Api, password};
+use super::{Api, password, totp};
 use crate::db::token::Whence;
-use crate::db::user::Role;
+use crate::db::user::{Role, UserRow};
 use crate::model::Stamp;
 
 /// Longest account name.
 const MAX_NAME: usize = 64;
 
-/// A name and a password.
+/// Longest code of a second factor.
+const MAX_CODE: usize = 64;
+
+/// A name, a password and, where the account has a second factor, a code.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LoginRequest {
@@ -25,6 +28,10 @@ pub(super) struct LoginRequest {
     username: String,
     #[schema(max_length = 128)]
     password: String,
+    /// What the authenticator shows, or a recovery code; needed after the reply
+    /// `totp-required`.
+    #[schema(max_length = 64)]
+    totp: Option<String>,
 }
 
 /// An open session.
@@ -45,7 +52,8 @@ pub(super) struct LoginReply {
     request_body = LoginRequest,
     responses(
         (status = 200, body = LoginReply),
-        (status = 401, description = "Wrong name or password", body = Problem),
+        (status = 401, description = "Wrong name or password; the right ones and no code \
+            (`totp-required`), or a wrong one (`wrong-code`)", body = Problem),
         (status = 422, description = "A field is missing, unknown or too long", body = Problem),
         (status = 429, description = "Too many attempts; see Retry-After", body = Problem),
         (status = 503, description = "Too many logins at once", body = Problem),
@@ -57,11 +65,16 @@ pub(super) async fn login(
     Json(request): Json<LoginRequest>,
 ) -> Result<axum::Json<LoginReply>, Error> {
     let name = request.username;
-    if name.is_empty() || name.len() > MAX_NAME || request.password.len() > password::MAX_BYTES {
+    let code = request.totp.as_deref();
+    if name.is_empty()
+        || name.len() > MAX_NAME
+        || request.password.len() > password::MAX_BYTES
+        || code.is_some_and(|code| code.len() > MAX_CODE)
+    {
         return Err(Error::unacceptable(
             "bad-body",
             format!(
-                "username takes 1 to {MAX_NAME} bytes, password at most {}.",
+                "username takes 1 to {MAX_NAME} bytes, password at most {}, totp {MAX_CODE}.",
                 password::MAX_BYTES
             ),
         ));
@@ -74,6 +87,8 @@ pub(super) async fn login(
         api.audit(&name, address, "login", "", "refused").await;
         return Err(Error::unauthorized("Wrong user name or password."));
     };
+    // Until then the attempt counts: codes are guessed no faster than passwords.
+    totp::at_login(&api, &user, code, address).await?;
     api.throttle().succeed(&name, address);
     let (token, hash) = auth::mint();
     let now = Stamp::now();
@@ -95,7 +110,7 @@ pub(super) async fn login(
 }
 
 /// Counts a password guess, or refuses to look at it yet.
-fn attempt(api: &Api, name: &str, address: std::net::IpAddr) -> Result<(), Error> {
+pub(super) fn attempt(api: &Api, name: &str, address: std::net::IpAddr) -> Result<(), Error> {
     api.throttle()
         .begin(name, address, Instant::now())
         .map_err(|wait| {
@@ -105,6 +120,27 @@ fn attempt(api: &Api, name: &str, address: std::net::IpAddr) -> Result<(), Error
                 wait,
             )
         })
+}
+
+/// Whether whoever is logged in knows the password, asked before what a session left open
+/// must not do. The attempt counts until the throttle is told of a success.
+pub(super) async fn prove(
+    api: &Api,
+    member: &Member,
+    password: String,
+    action: &str,
+) -> Result<UserRow, Error> {
+    let name = &member.session.user_name;
+    let too_long = password.len() > password::MAX_BYTES;
+    attempt(api, name, member.address)?;
+    let user = api.db.user_by_name(name).await?;
+    let stored = user.as_ref().map(|u| u.password_hash.clone());
+    let fits = !too_long && api.turnstile.verify(password, stored).await?;
+    if let Some(user) = user.filter(|_| fits) {
+        return Ok(user);
+    }
+    api.audit(name, member.address, action, "", "refused").await;
+    Err(Error::forbidden("wrong-password", "The password is wrong."))
 }
 
 /// Ends this session.
@@ -258,7 +294,7 @@ pub(super) async fn change_password(
     Json(request): Json<ChangePassword>,
 ) -> Result<StatusCode, Error> {
     member.must_be_logged_in()?;
-    let name = member.session.user_name;
+    let name = member.session.user_name.clone();
     password::check(&request.new_password, &name)
         .map_err(|why| Error::unacceptable("bad-password", format!("{why}.")))?;
     if request.new_password == request.old_password {
@@ -267,18 +303,7 @@ pub(super) async fn change_password(
             "the new password is the old one.",
         ));
     }
-    let too_long = request.old_password.len() > password::MAX_BYTES;
-    attempt(&api, &name, member.address)?;
-    let user = api.db.user_by_name(&name).await?;
-    let stored = user.as_ref().map(|u| u.password_hash.clone());
-    if too_long || !api.turnstile.verify(request.old_password, stored).await? {
-        api.audit(&name, member.address, "change-password", "", "refused")
-            .await;
-        return Err(Error::forbidden(
-            "wrong-password",
-            "The old password is wrong.",
-        ));
-    }
+    prove(&api, &member, request.old_password, "change-password").await?;
     let hash = api.turnstile.hash(request.new_password).await?;
     let id = &member.session.user_id;
     api.db

@@ -79,6 +79,12 @@ impl Paths {
         self.run.join("web.key")
     }
 
+    /// The key that secrets in the database are sealed with, mode 0600.
+    #[must_use]
+    pub fn seal_key(&self) -> PathBuf {
+        self.state.join("seal.key")
+    }
+
     /// The log of worker `name` under its unit.
     #[must_use]
     pub fn worker_log(&self, name: &str) -> PathBuf {

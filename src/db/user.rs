@@ -62,6 +62,8 @@ pub struct UserRow {
     pub role: Role,
     /// Everything but changing the password is refused until it is changed.
     pub must_change_password: bool,
+    /// Whether the login asks for a code beside the password.
+    pub totp: bool,
     /// When the account was made.
     pub created_at: Stamp,
 }
@@ -97,6 +99,7 @@ fn from_row(row: &SqliteRow) -> std::result::Result<UserRow, sqlx::Error> {
         password_hash: row.try_get("password_hash")?,
         role: Role::parse(&role),
         must_change_password: row.try_get("must_change_password")?,
+        totp: row.try_get("totp")?,
         created_at: Stamp(row.try_get("created_at")?),
     })
 }
@@ -150,7 +153,9 @@ impl Db {
     /// When the database cannot be read.
     pub async fn user_by_name(&self, name: &str) -> Result<Option<UserRow>> {
         let row = sqlx::query(
-            "select id, name, password_hash, role, must_change_password, created_at
+            "select id, name, password_hash, role, must_change_password, created_at,
+                 exists (select 1 from totp t
+                     where t.user_id = users.id and t.confirmed_at is not null) as totp
              from users where name = $1",
         )
         .bind(name)
@@ -169,7 +174,9 @@ impl Db {
     /// When the database cannot be read.
     pub async fn user_list(&self) -> Result<Vec<UserRow>> {
         let rows = sqlx::query(
-            "select id, name, password_hash, role, must_change_password, created_at
+            "select id, name, password_hash, role, must_change_password, created_at,
+                 exists (select 1 from totp t
+                     where t.user_id = users.id and t.confirmed_at is not null) as totp
              from users order by name limit 1000",
         )
         .fetch_all(&self.pool)

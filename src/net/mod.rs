@@ -4,5 +4,6 @@ pub mod descriptor;
 pub mod file;
 pub mod http;
 pub mod lock;
+pub mod seal;
 pub mod store;
 pub mod tail;

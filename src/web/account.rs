@@ -1,4 +1,4 @@
-//! One's own account: where it is logged in, its API tokens.
+//! One's own account: its second factor, where it is logged in, its API tokens.
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -13,7 +13,8 @@ use super::page::{Shell, back, show};
 use super::text::{self, When, short, when, word};
 use super::visitor::{Posted, Visitor};
 
-const HERE: &str = "/account";
+/// Where it is.
+pub(super) const HERE: &str = "/account";
 
 #[derive(Template)]
 #[template(path = "account.html", config = "src/askama.toml")]
@@ -21,6 +22,10 @@ struct Account {
     shell: Shell,
     role: String,
     expires: When,
+    /// Whether the login asks for a code.
+    totp: bool,
+    /// Recovery codes left.
+    left: i64,
     sessions: Vec<Session>,
     tokens: Vec<Token>,
     /// A token that was just made, shown once.
@@ -59,12 +64,15 @@ async fn with(
 ) -> Result<Response, Failure> {
     let caller = &visitor.caller;
     let me = web.get(caller, "/auth/me").await?;
+    let totp = web.get(caller, "/auth/totp").await?;
     let sessions = web.get(caller, "/auth/sessions").await?;
     let tokens = web.get(caller, "/auth/tokens").await?;
     let tz = visitor.look.tz();
     show(&Account {
         role: word(&me, "role"),
         expires: when(&me, "expires_at", tz),
+        totp: totp["enabled"] == true,
+        left: totp["recovery_codes_left"].as_i64().unwrap_or_default(),
         sessions: items(&sessions)
             .map(|row| Session {
                 id: link(row),
@@ -91,6 +99,15 @@ async fn with(
     })
 }
 
+/// The account, and what was wrong with what was asked.
+pub(super) async fn wrong(
+    web: &Web,
+    visitor: &Visitor,
+    failure: &Failure,
+) -> Result<Response, Failure> {
+    with(web, visitor, String::new(), failure.detail()).await
+}
+
 fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list["items"].as_array().into_iter().flatten()
 }
@@ -101,7 +118,7 @@ fn link(row: &Value) -> String {
 }
 
 /// Back to the account, which says `done` or why not.
-fn said(outcome: Result<Value, Failure>, done: &str) -> Result<Response, Failure> {
+pub(super) fn said(outcome: Result<Value, Failure>, done: &str) -> Result<Response, Failure> {
     match outcome {
         Ok(_) => Ok(back(HERE, done)),
         Err(failure @ Failure::Api { .. }) => Ok(back(HERE, &failure.detail())),
@@ -146,9 +163,7 @@ pub(super) async fn add_token(State(web): State<Web>, posted: Posted) -> Result<
             let token = word(&made, "token");
             with(&web, &posted.visitor, token, String::new()).await
         }
-        Err(failure @ Failure::Api { .. }) => {
-            with(&web, &posted.visitor, String::new(), failure.detail()).await
-        }
+        Err(failure @ Failure::Api { .. }) => wrong(&web, &posted.visitor, &failure).await,
         Err(other) => Err(other),
     }
 }

@@ -108,6 +108,7 @@ impl Web {
         }
         Err(match (status, code.as_str()) {
             (StatusCode::UNAUTHORIZED, "unauthorized") => Failure::LoggedOut(back.to_owned()),
+            (StatusCode::UNAUTHORIZED, "totp-required") => Failure::CodeNeeded,
             (_, "password-change-required") => Failure::MustChange,
             _ => Failure::Api {
                 status,

@@ -22,10 +22,12 @@ mod map;
 mod overview;
 mod page;
 mod router;
+mod second;
 mod sessions;
 mod settings;
 mod stream;
 mod text;
+mod totp;
 mod visitor;
 mod workers;
 
@@ -61,6 +63,7 @@ pub struct State {
     /// Makes form tokens that only this process accepts.
     secret: [u8; 32],
     assets: assets::Assets,
+    waiting: second::Waiting,
 }
 
 impl Deref for Web {
@@ -86,6 +89,7 @@ impl Web {
             stop,
             secret: rand::random(),
             assets: assets::Assets::default(),
+            waiting: second::Waiting::default(),
         })))
     }
 }

@@ -6,7 +6,7 @@ use axum::routing::{get, post};
 
 use super::{
     Web, account, assets, attackers, credentials, deploy, edge, error, files, fleet, live, login,
-    map, overview, sessions, settings, stream, workers,
+    map, overview, second, sessions, settings, stream, totp, workers,
 };
 
 /// Largest form.
@@ -17,6 +17,7 @@ pub fn router(web: Web) -> Router {
     Router::new()
         // in and out
         .route("/login", get(login::form).post(login::submit))
+        .route("/login/code", post(second::submit))
         .route("/logout", post(login::logout))
         .route("/password", get(login::password).post(login::change))
         .route("/look", post(settings::look))
@@ -58,6 +59,9 @@ pub fn router(web: Web) -> Router {
         .route("/account", get(account::page))
         .route("/account/sessions/{id}/end", post(account::end_session))
         .route("/account/logout-all", post(account::logout_all))
+        .route("/account/totp", post(totp::begin))
+        .route("/account/totp/confirm", post(totp::confirm))
+        .route("/account/totp/end", post(totp::end))
         .route("/account/tokens", post(account::add_token))
         .route("/account/tokens/{id}/revoke", post(account::revoke_token))
         .route("/users", get(settings::users).post(settings::add_user))

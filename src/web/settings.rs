@@ -33,6 +33,7 @@ struct User {
     link: String,
     role: String,
     must_change: bool,
+    totp: bool,
     created: When,
     own: bool,
 }
@@ -65,6 +66,7 @@ async fn users_page(
                 link: text::encode(row["username"].as_str().unwrap_or_default()),
                 role: word(row, "role"),
                 must_change: row["must_change_password"] == true,
+                totp: row["totp_enabled"] == true,
                 created: when(row, "created_at", visitor.look.tz()),
                 own: row["username"] == visitor.name.as_str(),
             })
@@ -113,6 +115,11 @@ pub(super) async fn confirm(
             "Its sessions end. The new password is shown once and must be changed at the next login.",
             "Reset",
         ),
+        "reset-totp" => (
+            format!("Take the second factor of {name} away?"),
+            "The password alone opens the account again, until another is set up. Its sessions end.",
+            "Take it away",
+        ),
         "end-sessions" => (
             format!("End every session of {name}?"),
             "Wherever it is logged in, it must log in again. Its API tokens stay.",
@@ -143,6 +150,10 @@ pub(super) async fn change_user(
         "reset" => {
             let path = format!("{path}/reset-password");
             web.send(caller, Method::PUT, &path, &json!({})).await
+        }
+        "reset-totp" => {
+            let path = format!("{path}/totp");
+            web.send(caller, Method::DELETE, &path, &json!({})).await
         }
         "end-sessions" => {
             let path = format!("{path}/sessions");

@@ -7,6 +7,7 @@ mod fleet_live;
 mod login;
 mod shape;
 mod stream;
+mod totp;
 mod workers;
 
 use std::net::SocketAddr;

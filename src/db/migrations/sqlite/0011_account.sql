@@ -13,3 +13,19 @@ create table sessions (
 );
 create index sessions_user on sessions (user_id);
 create index sessions_expires_at on sessions (expires_at);
+
+-- The second factor: what an authenticator program on a telephone shares with us.
+create table totp (
+    user_id      text    primary key references users (id) on delete cascade,
+    secret       text    not null,                       -- sealed, see net::seal
+    last_step    integer not null,                       -- newest time step whose code was taken
+    created_at   integer not null,
+    confirmed_at integer                                 -- null until a first code was right
+);
+
+-- What opens the account when that telephone is lost, each once.
+create table recovery_codes (
+    user_id     text not null references users (id) on delete cascade,
+    code_sha256 blob not null,
+    primary key (user_id, code_sha256)
+);

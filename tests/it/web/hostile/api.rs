@@ -163,6 +163,13 @@ fn login(body: &str) -> Response {
         let detail = "Wrong user name or password.";
         return problem(StatusCode::UNAUTHORIZED, "unauthorized", detail);
     }
+    // Whoever has a second factor is asked for it.
+    if given["username"] == "cody" && given["totp"] != "123456" {
+        return match given["totp"].as_str() {
+            None => problem(StatusCode::UNAUTHORIZED, "totp-required", "Send the code."),
+            Some(_) => problem(StatusCode::UNAUTHORIZED, "wrong-code", HOSTILE),
+        };
+    }
     let first = given["username"] == "newcomer";
     axum::Json(json!({
         "token": if first { "newcomer-token" } else { "admin-token" },
@@ -180,6 +187,18 @@ fn change(asked: &Asked, role: &str) -> Response {
         "/auth/logout" | "/auth/logout-all" | "/auth/change-password" => {
             StatusCode::NO_CONTENT.into_response()
         }
+        "/auth/totp" if asked.method == "POST" => axum::Json(json!({
+            "secret": "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567",
+            "uri": "otpauth://totp/DECNET:ada?secret=ABCDEFGHIJKLMNOPQRSTUVWXYZ234567",
+        }))
+        .into_response(),
+        "/auth/totp" if asked.body.contains("wrong") => {
+            problem(StatusCode::FORBIDDEN, "wrong-password", HOSTILE)
+        }
+        "/auth/totp/confirm" if asked.body.contains("123456") => {
+            axum::Json(json!({"recovery_codes": ["aaaa-bbbb-cccc-dddd", HOSTILE]})).into_response()
+        }
+        "/auth/totp/confirm" => problem(StatusCode::FORBIDDEN, "wrong-code", HOSTILE),
         "/workers/start-all" => axum::Json(json!({"workers": [
             {"worker": "bus", "outcome": "already-running", "detail": null},
             {"worker": "api", "outcome": "failed", "detail": HOSTILE},
@@ -304,6 +323,7 @@ fn reply(path: &str) -> Option<Value> {
         "/archetypes" => json!({"items": [
             {"slug": HOSTILE, "display_name": HOSTILE, "description": HOSTILE}
         ]}),
+        "/auth/totp" => json!({"enabled": false, "recovery_codes_left": 0}),
         "/auth/sessions" => json!({"items": [
             {"id": "s-1", "created_at": AT, "last_used_at": AT, "expires_at": AT,
                 "address": HOSTILE, "agent": HOSTILE, "current": false},

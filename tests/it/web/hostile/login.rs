@@ -44,6 +44,71 @@ async fn a_wrong_password_is_said_on_the_page_and_the_name_stays() {
 }
 
 #[tokio::test]
+async fn a_second_factor_is_a_second_page_that_holds_no_password() {
+    let dashboard = Dashboard::new().await;
+    let form = "username=cody&password=right&next=%2Flive";
+    let page = dashboard.post_bare(Who::Nobody, "/login", form).await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.cookie("decnet_session").is_none());
+    let text = page.text();
+    assert!(text.contains("action=\"/login/code\"") && text.contains("one-time-code"));
+    assert!(
+        !text.contains("right\"") && !text.contains("cody"),
+        "{text}"
+    );
+    let ticket = |text: &str| {
+        let rest = text.split("name=\"ticket\" value=\"").nth(1).unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    };
+    let first = ticket(&text);
+    let form = format!("ticket={first}&code=1");
+    let page = dashboard.post_bare(Who::Nobody, "/login/code", &form).await;
+    assert!(page.cookie("decnet_session").is_none());
+    assert!(page.text().contains("role=\"alert\""), "{}", page.text());
+    assert_eq!(super::markup::dangers(&page.text()), [""; 0]);
+    assert_eq!(ticket(&page.text()), first, "one may try again");
+    let form = format!("ticket={first}&code=123456");
+    let page = dashboard.post_bare(Who::Nobody, "/login/code", &form).await;
+    assert_eq!(page.header("location"), "/live");
+    assert!(page.cookie("decnet_session").is_some());
+    for stale in [form, "ticket=guess&code=123456".to_owned()] {
+        let page = dashboard
+            .post_bare(Who::Nobody, "/login/code", &stale)
+            .await;
+        assert!(page.cookie("decnet_session").is_none());
+        assert!(page.text().contains("log in once more"), "{}", page.text());
+    }
+}
+
+#[tokio::test]
+async fn the_secret_of_a_second_factor_is_shown_once_as_a_picture_and_as_text() {
+    let dashboard = Dashboard::new().await;
+    let page = dashboard
+        .post(Who::Viewer, "/account/totp", "password=x")
+        .await;
+    let text = page.text();
+    assert!(text.contains("ABCD EFGH"), "{text}");
+    let picture = super::markup::tags(&text)
+        .into_iter()
+        .find(|tag| tag.name == "img")
+        .unwrap();
+    let source = picture.attribute("src").unwrap();
+    assert!(source.starts_with("data:image/svg+xml;base64,"), "{source}");
+    assert!(
+        page.header("content-security-policy")
+            .contains("img-src 'self' data:")
+    );
+    let page = dashboard
+        .post(Who::Viewer, "/account/totp/confirm", "code=123456")
+        .await;
+    assert!(page.text().contains("aaaa-bbbb-cccc-dddd"));
+    let page = dashboard
+        .post(Who::Viewer, "/account/totp/end", "password=x&code=1")
+        .await;
+    assert_eq!(page.header("location"), "/account");
+}
+
+#[tokio::test]
 async fn after_the_login_nobody_is_sent_to_another_site() {
     let dashboard = Dashboard::new().await;
     for next in [

@@ -37,13 +37,14 @@ const FOR_ALL: [&str; 24] = [
 ];
 
 /// Pages of administrators.
-const FOR_ADMINS: [&str; 9] = [
+const FOR_ADMINS: [&str; 10] = [
     "/deploy",
     "/workers/bus",
     "/users",
     "/users/u-1/delete?name=%3Cscript%3E%00",
     "/users/u-1/reset?name=%E2%80%AE",
     "/users/u-1/end-sessions?name=%22%3E",
+    "/users/u-1/reset-totp?name=%22%3E",
     "/audit?actor=%3Cscript%3E&action=%00",
     "/fleet/web-01/teardown",
     "/fleet/%3Cscript%3E%00/redeploy",
@@ -72,6 +73,10 @@ async fn what_forms_and_failures_say_is_escaped_too() {
     for (path, form) in [
         ("/users", "username=x&role=viewer"),
         ("/users/u-1/reset", ""),
+        ("/account/totp", "password=x"),
+        ("/account/totp/confirm", "code=1"),
+        ("/account/totp/confirm", "code=123456"),
+        ("/account/totp/end", "password=wrong&code=1"),
         (
             "/login",
             "username=%3Cscript%3E&password=wrong&next=%22%3E%3Cscript%3E",
