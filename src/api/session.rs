@@ -271,7 +271,7 @@ pub(super) async fn logout_all(
 pub(super) struct ChangePassword {
     old_password: String,
     /// At least 12 characters, at most 128 bytes, five different characters, without
-    /// the account's name, and not the old one.
+    /// the account's name, and none of the account's last five.
     #[schema(min_length = 12, max_length = 128)]
     new_password: String,
 }
@@ -304,6 +304,12 @@ pub(super) async fn change_password(
         ));
     }
     prove(&api, &member, request.old_password, "change-password").await?;
+    let had = api.db.user_last_passwords(&member.session.user_id).await?;
+    let new = request.new_password.clone();
+    if api.turnstile.verify_any(new, had).await? {
+        let why = format!("{}.", password::HAD_BEFORE);
+        return Err(Error::unacceptable("bad-password", why));
+    }
     let hash = api.turnstile.hash(request.new_password).await?;
     let id = &member.session.user_id;
     api.db

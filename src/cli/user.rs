@@ -122,6 +122,12 @@ async fn passwd(db: &Db, name: &str, stdin: bool) -> anyhow::Result<()> {
         password::generate()
     };
     password::check(&password, name).map_err(anyhow::Error::msg)?;
+    let had = db.user_last_passwords(&user.id).await?;
+    anyhow::ensure!(
+        !password::fits_any(&password, &had),
+        "{}",
+        password::HAD_BEFORE
+    );
     let hash = password::hash(&password).map_err(|e| anyhow::anyhow!("hashing: {e}"))?;
     db.user_set_password(&user.id, &hash, !stdin, None, Stamp::now())
         .await?;

@@ -80,6 +80,27 @@ async fn a_given_first_password_must_be_changed_before_anything_else() {
 }
 
 #[tokio::test]
+async fn none_of_the_last_five_passwords_is_taken_again() {
+    let api = TestApi::new().await;
+    api.account("vera", Role::Viewer).await;
+    let login = api.login("vera", PASSWORD).await.body;
+    let token = login["token"].as_str().unwrap();
+    let mut old = PASSWORD.to_owned();
+    let change = |old: &str, new: &str| json!({"old_password": old, "new_password": new});
+    for n in 1..=5 {
+        // The first one is refused until five others came after it.
+        let back = api.post(CHANGE, token, &change(&old, PASSWORD)).await;
+        assert_eq!(back.problem(), "bad-password", "{n}");
+        let new = format!("another long phrase {n}");
+        let done = api.post(CHANGE, token, &change(&old, &new)).await;
+        assert_eq!(done.status, StatusCode::NO_CONTENT, "{n}: {}", done.body);
+        old = new;
+    }
+    let done = api.post(CHANGE, token, &change(&old, PASSWORD)).await;
+    assert_eq!(done.status, StatusCode::NO_CONTENT, "{}", done.body);
+}
+
+#[tokio::test]
 async fn the_first_password_is_made_once_kept_private_and_its_file_goes_when_it_is_changed() {
     use std::os::unix::fs::PermissionsExt;
     let api = TestApi::new().await;

@@ -29,3 +29,11 @@ create table recovery_codes (
     code_sha256 blob not null,
     primary key (user_id, code_sha256)
 );
+
+-- Passwords an account had before the present one; as many as may not be taken again.
+create table former_passwords (
+    user_id       text    not null references users (id) on delete cascade,
+    password_hash text    not null,                      -- PHC string, salted: no two are alike
+    replaced_at   integer not null,
+    primary key (user_id, password_hash)
+);
