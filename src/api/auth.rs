@@ -21,6 +21,7 @@ use super::{Api, Peer};
 use crate::db::token::SessionRow;
 use crate::db::user::Role;
 use crate::model::Stamp;
+use crate::net::forwarded;
 
 /// A session nobody used for so long is over, however long it might have lasted.
 pub(super) const IDLE: Duration = Duration::from_secs(3600);
@@ -147,7 +148,7 @@ const WEB_KEY: &str = "x-decnet-web";
 
 /// The address a request came from. The dashboard's requests come from its browsers: it
 /// says from which, and is believed because it can read a file that only the service's
-/// group can. Nobody else's X-Forwarded-For counts.
+/// group can. Beside it only the proxies that the settings name are believed.
 fn address(parts: &Parts, api: &Api) -> IpAddr {
     let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let peer = parts
@@ -158,7 +159,8 @@ fn address(parts: &Parts, api: &Api) -> IpAddr {
     let known =
         given(WEB_KEY).is_some_and(|key| bool::from(key.as_bytes().ct_eq(api.web_key.as_bytes())));
     let said = given("x-forwarded-for").and_then(|text| text.trim().parse().ok());
-    said.filter(|_| known).unwrap_or(peer)
+    said.filter(|_| known)
+        .unwrap_or_else(|| forwarded::client(peer, &parts.headers, &api.config.api.trusted_proxies))
 }
 
 impl FromRequestParts<Api> for Client {

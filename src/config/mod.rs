@@ -116,6 +116,8 @@ pub struct WebConfig {
     pub bind: SocketAddr,
     /// Where the API is, without a path; `None` finds it on this host.
     pub api_url: Option<String>,
+    /// Networks of proxies that are believed about whom they ask for.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// The API.
@@ -131,6 +133,8 @@ pub struct ApiConfig {
     pub admin_user: String,
     /// First administrator's password, when given by environment.
     pub admin_password: Option<Secret>,
+    /// Networks of proxies that are believed about whom they ask for.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// A value that must not appear in logs: its `Debug` is masked.
@@ -271,6 +275,7 @@ impl Config {
                 .unwrap_or(5),
             admin_user: read.text("DECNET_ADMIN_USER"),
             admin_password: read.optional("DECNET_ADMIN_PASSWORD").map(Secret),
+            trusted_proxies: read.networks("DECNET_API_TRUSTED_PROXIES"),
         };
         let web_host: IpAddr =
             read.parsed("DECNET_WEB_HOST", "an IP address", [127, 0, 0, 1].into());
@@ -294,6 +299,7 @@ impl Config {
         let web = WebConfig {
             bind: SocketAddr::new(web_host, web_port),
             api_url: api_url.map(|url| url.trim_end_matches('/').to_owned()),
+            trusted_proxies: read.networks("DECNET_WEB_TRUSTED_PROXIES"),
         };
         let batch_size = read.bounded("DECNET_BATCH_SIZE", 1, 100_000, 3000);
         let batch_wait = read.bounded("DECNET_BATCH_MAX_WAIT_MS", 1, 60_000, 250);
@@ -451,6 +457,22 @@ impl Reader<'_> {
         value
     }
 
+    /// A list of networks; an address is the network of itself alone.
+    fn networks(&mut self, name: &'static str) -> Vec<IpNet> {
+        let text = self.text(name);
+        let mut found = Vec::new();
+        for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
+            match word.parse().or_else(|_| word.parse().map(IpNet::from)) {
+                Ok::<IpNet, std::net::AddrParseError>(net) => found.push(net),
+                Err(_) => self.complain(
+                    name,
+                    &format!("holds '{word}'; use networks such as 10.0.0.0/8, 2001:db8::/64"),
+                ),
+            }
+        }
+        found
+    }
+
     fn database(&mut self, state: &Path) -> PathBuf {
         let default = format!("sqlite://{}", state.join("decnet.db").display());
         let url = self.text_or("DECNET_DB_URL", Some(default));
@@ -519,6 +541,29 @@ mod tests {
             ("DECNET_API_ALLOW_PUBLIC", "yes"),
         ];
         assert!(Config::load(&sources(&said)).is_ok());
+    }
+
+    #[test]
+    fn proxies_are_trusted_by_network_or_address_and_none_by_default() {
+        let config = Config::load(&sources(&[(
+            "DECNET_WEB_TRUSTED_PROXIES",
+            "10.0.0.0/8, ::1,127.0.0.1",
+        )]))
+        .unwrap();
+        let shown: Vec<String> = config
+            .web
+            .trusted_proxies
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(shown, ["10.0.0.0/8", "::1/128", "127.0.0.1/32"]);
+        assert!(config.api.trusted_proxies.is_empty());
+        let error = Config::load(&sources(&[(
+            "DECNET_API_TRUSTED_PROXIES",
+            "10.0.0.0/8, proxy",
+        )]));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("holds 'proxy'"), "{error}");
     }
 
     #[test]

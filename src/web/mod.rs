@@ -37,6 +37,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +59,7 @@ pub struct State {
     note: PathBuf,
     key: PathBuf,
     api_bind: String,
+    trusted_proxies: Vec<IpNet>,
     client: reqwest::Client,
     stop: CancellationToken,
     /// Makes form tokens that only this process accepts.
@@ -85,6 +87,7 @@ impl Web {
             note: config.paths.run.join("api.addr"),
             key: config.paths.web_key(),
             api_bind: config.api.bind.to_string(),
+            trusted_proxies: config.web.trusted_proxies.clone(),
             client: client::make().context("making the HTTP client")?,
             stop,
             secret: rand::random(),

@@ -74,6 +74,9 @@ pub fn router(web: Web) -> Router {
         .route("/assets/{hash}/{name}", get(assets::serve))
         .fallback(error::not_found)
         .layer(DefaultBodyLimit::max(FORM_BYTES))
-        .layer(axum::middleware::from_fn(edge::edge))
+        .layer(axum::middleware::from_fn_with_state(
+            web.clone(),
+            edge::edge,
+        ))
         .with_state(web)
 }

@@ -268,20 +268,41 @@ async fn an_api_token_does_what_it_may_until_it_is_revoked_or_over() {
     );
 }
 
+/// The address that a login with these headers is recorded under.
+async fn recorded(api: &TestApi, headers: &[(&'static str, &str)]) -> String {
+    let body = json!({"username": "nobody", "password": "x"}).to_string();
+    let mut login = request(Method::POST, "/api/v1/auth/login", "", Body::from(body));
+    for (name, value) in headers {
+        login.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    api.send(login).await;
+    api.db.audit_latest(1).await.unwrap()[0].address.clone()
+}
+
 #[tokio::test]
 async fn only_the_dashboard_of_this_host_may_say_where_a_browser_is() {
     let api = TestApi::new().await;
-    for (key, expected) in [("", "192.0.2.1"), ("guess", "192.0.2.1")] {
-        let body = json!({"username": "nobody", "password": "x"}).to_string();
-        let mut login = request(Method::POST, "/api/v1/auth/login", "", Body::from(body));
-        login
-            .headers_mut()
-            .insert("x-forwarded-for", "203.0.113.9".parse().unwrap());
-        login
-            .headers_mut()
-            .insert("x-decnet-web", key.parse().unwrap());
-        api.send(login).await;
-        let audit = api.db.audit_latest(1).await.unwrap();
-        assert_eq!(audit[0].address, expected);
+    api.api.write_web_key().unwrap();
+    let key = std::fs::read_to_string(api.dir.path().join("run/web.key")).unwrap();
+    for (key, expected) in [
+        ("", "192.0.2.1"),
+        ("guess", "192.0.2.1"),
+        (key.as_str(), "203.0.113.9"),
+    ] {
+        let headers = [("x-forwarded-for", "203.0.113.9"), ("x-decnet-web", key)];
+        assert_eq!(recorded(&api, &headers).await, expected, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn proxies_that_the_settings_name_may_say_it_too() {
+    let forwarded = [("x-forwarded-for", "6.6.6.6, 203.0.113.9, 192.0.2.77")];
+    for (proxies, expected) in [
+        ("192.0.2.0/24", "203.0.113.9"),
+        ("192.0.2.1", "192.0.2.77"),
+        ("10.0.0.0/8", "192.0.2.1"),
+    ] {
+        let api = TestApi::with(&[("DECNET_API_TRUSTED_PROXIES", proxies)]).await;
+        assert_eq!(recorded(&api, &forwarded).await, expected, "{proxies}");
     }
 }

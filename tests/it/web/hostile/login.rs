@@ -360,6 +360,28 @@ async fn the_api_hears_where_the_browser_is_only_from_who_can_read_the_key() {
 }
 
 #[tokio::test]
+async fn a_trusted_proxy_is_believed_about_the_browser_and_about_tls_and_no_other_is() {
+    for (proxies, browser, secure) in [
+        ("192.0.2.0/24", "203.0.113.9", true),
+        ("198.51.100.0/24", "192.0.2.44", false),
+    ] {
+        let dashboard = Dashboard::trusting(FakeApi::start().await, proxies);
+        let run = dashboard.dir.path().join("run");
+        std::fs::write(run.join("web.key"), "the-key\n").unwrap();
+        let form = "username=ada&password=right&next=%2F";
+        let request = Dashboard::request(Who::Nobody, Method::POST, "/login")
+            .header("x-forwarded-for", "6.6.6.6, 203.0.113.9")
+            .header("x-forwarded-proto", "https")
+            .body(Body::from(form));
+        let page = dashboard.send(request.unwrap()).await;
+        let cookie = page.cookie("decnet_session").unwrap();
+        assert_eq!(cookie.ends_with("; Secure"), secure, "{cookie}");
+        let asked = dashboard.api.changes();
+        assert_eq!(asked[0].headers["x-forwarded-for"], browser);
+    }
+}
+
+#[tokio::test]
 async fn an_api_that_is_not_there_is_said_so_and_the_page_tries_again() {
     let gone = FakeApi::start().await;
     let nowhere = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
