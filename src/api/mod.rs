@@ -15,6 +15,7 @@ mod attack_sessions;
 mod attackers;
 mod auth;
 mod catalog;
+mod config;
 mod credentials;
 mod deckies;
 mod edge;

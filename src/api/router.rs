@@ -12,8 +12,8 @@ use utoipa_axum::routes;
 
 use super::error::Error;
 use super::{
-    Api, artifacts, attack_sessions, attackers, catalog, credentials, deckies, edge, fleet, health,
-    jobs, logs, openapi, panel, session, stats, stream, tokens, totp, users, workers,
+    Api, artifacts, attack_sessions, attackers, catalog, config, credentials, deckies, edge, fleet,
+    health, jobs, logs, openapi, panel, session, stats, stream, tokens, totp, users, workers,
 };
 
 /// Largest request body; nothing we take is near it.
@@ -23,6 +23,7 @@ fn v1() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         // system
         .routes(routes!(health::health))
+        .routes(routes!(config::list))
         // auth
         .routes(routes!(session::login))
         .routes(routes!(session::logout))

@@ -10,6 +10,7 @@ mod account;
 mod assets;
 mod attackers;
 mod client;
+mod config;
 mod credentials;
 mod deploy;
 mod edge;

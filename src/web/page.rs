@@ -129,6 +129,7 @@ const NAVIGATION: [(&str, &[Entry]); 3] = [
             ("/account", "Account", false),
             ("/users", "Users", true),
             ("/audit", "Audit", true),
+            ("/config", "Config", true),
         ],
     ),
 ];

@@ -69,6 +69,7 @@ async fn a_viewer_changes_nothing_but_what_is_its_own() {
         assert_eq!(reply.problem(), "admin-only");
     }
     for path in [
+        "/config",
         "/config/users",
         "/audit",
         "/workers/api/log",
@@ -305,4 +306,25 @@ async fn proxies_that_the_settings_name_may_say_it_too() {
         let api = TestApi::with(&[("DECNET_API_TRUSTED_PROXIES", proxies)]).await;
         assert_eq!(recorded(&api, &forwarded).await, expected, "{proxies}");
     }
+}
+
+#[tokio::test]
+async fn administrators_see_every_setting_and_no_secret() {
+    let api = TestApi::with(&[
+        ("DECNET_ADMIN_PASSWORD", "correct horse battery"),
+        ("DECNET_API_PORT", "8123"),
+    ])
+    .await;
+    let admin = api.admin().await;
+    let found = api.get("/api/v1/config", &admin).await.body;
+    assert!(!found.to_string().contains("correct horse"), "{found}");
+    let rows = found["items"].as_array().unwrap();
+    assert_eq!(rows.len(), decnet::config::key::KEYS.len());
+    let row = |name: &str| rows.iter().find(|row| row["name"] == name).unwrap();
+    let port = row("DECNET_API_PORT");
+    assert_eq!(port["value"], "8123");
+    assert_eq!(port["source"], "environment");
+    assert_eq!(port["ini"], "api.port");
+    assert_eq!(row("DECNET_ADMIN_PASSWORD")["value"], "***");
+    assert_eq!(row("DECNET_WEB_PORT")["source"], "default");
 }

@@ -182,7 +182,7 @@ async fn hostile_bytes_are_shown_and_never_sent_as_markup() {
     for path in PAGES
         .iter()
         .copied()
-        .chain([file.as_str(), "/users", "/audit"])
+        .chain([file.as_str(), "/users", "/audit", "/config"])
     {
         let page = site.get(path, &admin).await;
         assert_eq!(page.status, StatusCode::OK, "{path}: {}", page.text);
@@ -278,6 +278,7 @@ async fn a_viewer_sees_no_orders() {
         assert_eq!(page.status, StatusCode::OK, "{path}");
         for link in links(&page.text) {
             let order = [
+                "/config",
                 "/users",
                 "/audit",
                 "/start",
@@ -293,7 +294,13 @@ async fn a_viewer_sees_no_orders() {
             );
         }
     }
-    for path in ["/users", "/audit", "/fleet/x/teardown", "/workers/api"] {
+    for path in [
+        "/users",
+        "/audit",
+        "/config",
+        "/fleet/x/teardown",
+        "/workers/api",
+    ] {
         let page = site.get(path, &viewer).await;
         assert_eq!(page.status, StatusCode::FORBIDDEN, "{path}");
     }

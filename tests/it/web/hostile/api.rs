@@ -346,6 +346,12 @@ fn reply(path: &str) -> Option<Value> {
             "id": 1, "at": AT, "actor": HOSTILE, "address": "203.0.113.7", "action": HOSTILE,
             "target": HOSTILE, "outcome": "ok",
         }])),
+        "/config" => json!({"items": [
+            {"name": "DECNET_MODE", "value": HOSTILE, "source": HOSTILE, "ini": HOSTILE,
+                "description": HOSTILE},
+            {"name": "DECNET_USER", "value": "", "source": "default", "ini": null,
+                "description": "x"},
+        ]}),
         "/credentials/export" => Value::Null,
         _ => return of_one(path),
     })

@@ -37,7 +37,7 @@ const FOR_ALL: [&str; 24] = [
 ];
 
 /// Pages of administrators.
-const FOR_ADMINS: [&str; 10] = [
+const FOR_ADMINS: [&str; 11] = [
     "/deploy",
     "/workers/bus",
     "/users",
@@ -46,6 +46,7 @@ const FOR_ADMINS: [&str; 10] = [
     "/users/u-1/end-sessions?name=%22%3E",
     "/users/u-1/reset-totp?name=%22%3E",
     "/audit?actor=%3Cscript%3E&action=%00",
+    "/config",
     "/fleet/web-01/teardown",
     "/fleet/%3Cscript%3E%00/redeploy",
 ];
@@ -137,7 +138,9 @@ async fn a_viewer_is_offered_nothing_that_only_administrators_may_do() {
                 wrong.push(format!("{path}: a form to {action}"));
             }
             let href = tag.attribute("href").unwrap_or_default();
-            let admin = ["/users", "/audit"].iter().any(|p| href.starts_with(p))
+            let admin = ["/users", "/audit", "/config"]
+                .iter()
+                .any(|p| href.starts_with(p))
                 || href.starts_with("/fleet/") && href.matches('/').count() > 2
                 || href.starts_with("/artifacts/") && href.matches('/').count() > 2
                 || href.starts_with("/workers/");
