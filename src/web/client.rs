@@ -40,7 +40,8 @@ pub(super) struct Caller {
 }
 
 impl Web {
-    async fn base(&self) -> String {
+    /// Where the API is, without a path.
+    pub(super) async fn base(&self) -> String {
         if let Some(url) = &self.api_url {
             return url.clone();
         }

@@ -130,6 +130,7 @@ const NAVIGATION: [(&str, &[Entry]); 3] = [
             ("/users", "Users", true),
             ("/audit", "Audit", true),
             ("/config", "Config", true),
+            ("/docs", "API", false),
         ],
     ),
 ];

@@ -5,8 +5,8 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 
 use super::{
-    Web, account, assets, attackers, config, credentials, deploy, edge, error, files, fleet, live,
-    login, map, overview, second, sessions, settings, stream, totp, workers,
+    Web, account, assets, attackers, config, credentials, deploy, docs, edge, error, files, fleet,
+    live, login, map, overview, second, sessions, settings, stream, totp, workers,
 };
 
 /// Largest form.
@@ -71,6 +71,7 @@ pub fn router(web: Web) -> Router {
         )
         .route("/audit", get(settings::audit))
         .route("/config", get(config::page))
+        .route("/docs", get(docs::page))
         // the rest
         .route("/assets/{hash}/{name}", get(assets::serve))
         .fallback(error::not_found)

@@ -157,7 +157,7 @@ fn event(n: u32) -> Event {
 }
 
 /// Every page that a viewer may open.
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 15] = [
     "/",
     "/live",
     "/live?q=service%3Aredis",
@@ -172,6 +172,7 @@ const PAGES: [&str; 14] = [
     "/fleet",
     "/workers",
     "/account",
+    "/docs",
 ];
 
 #[tokio::test]
@@ -267,6 +268,23 @@ async fn every_link_leads_somewhere() {
         }
     }
     assert!(seen.len() > 30, "{seen:?}");
+}
+
+#[tokio::test]
+async fn the_page_about_the_api_tells_every_route() {
+    let site = Site::new().await;
+    let viewer = site.session("vera", Role::Viewer).await;
+    let text = site.get("/docs", &viewer).await.text;
+    let document: serde_json::Value = serde_json::from_str(&api::document()).unwrap();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let path = path.strip_prefix("/api/v1").unwrap();
+        for method in item.as_object().unwrap().keys() {
+            let head = format!("<strong>{}</strong> {path}</code>", method.to_uppercase());
+            assert!(text.contains(&head), "{head}");
+        }
+    }
+    assert!(text.contains("$API/auth/login"), "how to ask it");
+    assert!(text.len() < 1_500_000, "{}", text.len());
 }
 
 #[tokio::test]

@@ -346,6 +346,20 @@ fn reply(path: &str) -> Option<Value> {
             "id": 1, "at": AT, "actor": HOSTILE, "address": "203.0.113.7", "action": HOSTILE,
             "target": HOSTILE, "outcome": "ok",
         }])),
+        "/openapi.json" => json!({
+            "info": {"description": HOSTILE},
+            "tags": [{"name": HOSTILE, "description": HOSTILE}],
+            "paths": {"/api/v1/x": {"post": {
+                "tags": [HOSTILE], "summary": HOSTILE, "description": HOSTILE,
+                "parameters": [{"name": HOSTILE, "in": HOSTILE, "description": HOSTILE,
+                    "schema": {"type": HOSTILE}}],
+                "requestBody": {"content": {"application/json": {"schema": {
+                    "type": "object", "required": [HOSTILE],
+                    "properties": {HOSTILE: {"type": "string", "description": HOSTILE}}}}}},
+                "responses": {HOSTILE: {"description": HOSTILE,
+                    "content": {"application/json": {"schema": {"enum": [HOSTILE]}}}}},
+            }}},
+        }),
         "/config" => json!({"items": [
             {"name": "DECNET_MODE", "value": HOSTILE, "source": HOSTILE, "ini": HOSTILE,
                 "description": HOSTILE},

@@ -9,7 +9,7 @@ use super::markup::{dangers, tags};
 use super::{Dashboard, Who};
 
 /// Pages that anybody logged in may see.
-const FOR_ALL: [&str; 24] = [
+const FOR_ALL: [&str; 25] = [
     "/jobs",
     "/jobs/j-1",
     "/jobs/j-1/part",
@@ -34,6 +34,7 @@ const FOR_ALL: [&str; 24] = [
     "/workers",
     "/workers/part",
     "/account",
+    "/docs",
 ];
 
 /// Pages of administrators.
