@@ -26,6 +26,7 @@ mod page;
 mod router;
 mod schema;
 mod second;
+mod services;
 mod sessions;
 mod settings;
 mod stream;

@@ -6,7 +6,7 @@ use axum::routing::{get, post};
 
 use super::{
     Web, account, assets, attackers, config, credentials, deploy, docs, edge, error, files, fleet,
-    live, login, map, overview, second, sessions, settings, stream, totp, workers,
+    live, login, map, overview, second, services, sessions, settings, stream, totp, workers,
 };
 
 /// Largest form.
@@ -49,6 +49,15 @@ pub fn router(web: Web) -> Router {
         .route("/jobs/{id}", get(deploy::one))
         .route("/jobs/{id}/part", get(deploy::part))
         .route("/fleet/{name}", get(fleet::one))
+        .route("/fleet/{name}/services", get(services::choose))
+        .route(
+            "/fleet/{name}/services/{service}",
+            get(services::page).post(services::set),
+        )
+        .route(
+            "/fleet/{name}/services/{service}/remove",
+            get(services::confirm).post(services::remove),
+        )
         .route("/fleet/{name}/{verb}", get(fleet::confirm).post(fleet::act))
         .route("/workers", get(workers::page))
         .route("/workers/part", get(workers::part))

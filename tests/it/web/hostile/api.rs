@@ -214,6 +214,13 @@ fn change(asked: &Asked, role: &str) -> Response {
             "id": "u-9", "username": HOSTILE, "role": "viewer", "password": "once-only-secret",
         }))
         .into_response(),
+        "/deckies/web-01/services/http/config" if asked.body.contains("599") => {
+            problem(StatusCode::UNPROCESSABLE_ENTITY, "bad-setting", HOSTILE)
+        }
+        path if path.starts_with("/deckies/web-01/services") => {
+            let job = json!({"job": {"id": "j-1"}, "notes": []});
+            (StatusCode::ACCEPTED, axum::Json(job)).into_response()
+        }
         path if path.starts_with("/config/users/") => StatusCode::NO_CONTENT.into_response(),
         _ => (StatusCode::ACCEPTED, axum::Json(json!({}))).into_response(),
     }
@@ -320,6 +327,7 @@ fn reply(path: &str) -> Option<Value> {
         }])),
         "/artifacts" => list(&json!([file()])),
         "/deckies" => json!({"items": [decky()]}),
+        "/services" => json!({"items": [{"name": "http"}, {"name": "ftp"}, {"name": HOSTILE}]}),
         "/archetypes" => json!({"items": [
             {"slug": HOSTILE, "display_name": HOSTILE, "description": HOSTILE}
         ]}),
@@ -418,7 +426,19 @@ fn of_one(path: &str) -> Option<Value> {
             one
         }
         ["artifacts", _, "download"] => Value::Null,
-        ["deckies", _] => decky(),
+        ["deckies", _] => {
+            let mut one = decky();
+            one["settings"] = json!({"http": {"custom_body": "<script>alert(1)</script>\n\"'"}});
+            one
+        }
+        ["services", "http" | "ftp", "schema"] => json!({"name": "http", "ports": [80], "fields": [
+            {"key": "custom_body", "label": HOSTILE, "type": "text", "help": HOSTILE,
+                "secret": false, "multiline": true},
+            {"key": "response_code", "label": "Code", "type": "number", "min": 100, "max": 599,
+                "help": HOSTILE, "secret": false, "multiline": false},
+            {"key": "fake_app", "label": "App", "type": "choice", "enum": ["none", "login"],
+                "help": "x", "secret": false, "multiline": false},
+        ]}),
         ["workers", _, "log"] => json!({"lines": [HOSTILE]}),
         _ => return None,
     })

@@ -38,7 +38,7 @@ const FOR_ALL: [&str; 25] = [
 ];
 
 /// Pages of administrators.
-const FOR_ADMINS: [&str; 11] = [
+const FOR_ADMINS: [&str; 14] = [
     "/deploy",
     "/workers/bus",
     "/users",
@@ -49,6 +49,9 @@ const FOR_ADMINS: [&str; 11] = [
     "/audit?actor=%3Cscript%3E&action=%00",
     "/config",
     "/fleet/web-01/teardown",
+    "/fleet/web-01/services/http",
+    "/fleet/web-01/services/ftp",
+    "/fleet/web-01/services/%3Cscript%3E%00/remove",
     "/fleet/%3Cscript%3E%00/redeploy",
 ];
 
@@ -272,6 +275,69 @@ async fn every_page_has_landmarks_a_title_one_main_heading_and_labels() {
     }
     wrong.dedup();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn a_service_is_added_set_and_taken_away_with_a_form_made_from_its_settings() {
+    let dashboard = Dashboard::new().await;
+    let text = dashboard.get(Who::Admin, "/fleet/web-01").await.text();
+    assert!(
+        text.contains("/fleet/web-01/services/http/remove"),
+        "{text}"
+    );
+    let page = dashboard
+        .get(Who::Admin, "/fleet/web-01/services?service=ftp")
+        .await;
+    assert_eq!(page.header("location"), "/fleet/web-01/services/ftp");
+    let http = "/fleet/web-01/services/http";
+    let tags = tags(&dashboard.get(Who::Admin, http).await.text());
+    let kinds = ["set.custom_body", "set.response_code", "set.fake_app"].map(|name| {
+        let tag = tags.iter().find(|t| t.attribute("name") == Some(name));
+        tag.unwrap().name.clone()
+    });
+    assert_eq!(kinds, ["textarea", "input", "select"]);
+    let done = dashboard
+        .post(
+            Who::Admin,
+            http,
+            "set.custom_body=a%0D%0Ab&set.response_code=404&set.fake_app=",
+        )
+        .await;
+    assert_eq!(done.header("location"), "/jobs/j-1");
+    let refused = dashboard
+        .post(
+            Who::Admin,
+            http,
+            "set.response_code=599&set.custom_body=kept",
+        )
+        .await;
+    assert_eq!(refused.status, StatusCode::OK);
+    assert_eq!(dangers(&refused.text()), [""; 0]);
+    assert!(
+        refused.text().contains("kept</textarea>"),
+        "{}",
+        refused.text()
+    );
+    let ftp = "/fleet/web-01/services/ftp";
+    dashboard.post(Who::Admin, ftp, "set.fake_app=login").await;
+    let gone = dashboard
+        .post(Who::Admin, &format!("{http}/remove"), "")
+        .await;
+    assert_eq!(gone.header("location"), "/jobs/j-1");
+    let asked = dashboard.api.changes();
+    let asked: Vec<String> = asked
+        .iter()
+        .map(|a| format!("{} {} {}", a.method, a.path, a.body))
+        .collect();
+    assert_eq!(
+        asked,
+        [
+            r#"PUT /deckies/web-01/services/http/config {"custom_body":"a\nb","response_code":404}"#,
+            r#"PUT /deckies/web-01/services/http/config {"custom_body":"kept","response_code":599}"#,
+            r#"POST /deckies/web-01/services {"name":"ftp","config":{"fake_app":"login"}}"#,
+            "DELETE /deckies/web-01/services/http {}",
+        ]
+    );
 }
 
 #[tokio::test]
