@@ -119,7 +119,7 @@ pub(super) async fn list(
         part,
         search: visible(&parameter(given, "search")),
         state: parameter(given, "state"),
-        fresh: format!("/fleet/part?{given}"),
+        fresh: format!("/fleet/-/part?{given}"),
         shell: Shell::new(&visitor, "Fleet", "/fleet"),
     })
 }

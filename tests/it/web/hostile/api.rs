@@ -199,12 +199,19 @@ fn change(asked: &Asked, role: &str) -> Response {
             axum::Json(json!({"recovery_codes": ["aaaa-bbbb-cccc-dddd", HOSTILE]})).into_response()
         }
         "/auth/totp/confirm" => problem(StatusCode::FORBIDDEN, "wrong-code", HOSTILE),
-        "/workers/start-all" => axum::Json(json!({"workers": [
-            {"worker": "bus", "outcome": "already-running", "detail": null},
-            {"worker": "api", "outcome": "failed", "detail": HOSTILE},
-            {"worker": "collector", "outcome": "started", "detail": null},
-        ]}))
-        .into_response(),
+        "/workers/start-all" => {
+            let mut all = vec![
+                json!({"worker": "bus", "outcome": "already-running", "detail": null}),
+                json!({"worker": "api", "outcome": "failed", "detail": HOSTILE}),
+                json!({"worker": "collector", "outcome": "started", "detail": null}),
+            ];
+            // More than fits a cookie.
+            all.extend((0..60).map(|n| {
+                let why = "why ".repeat(20);
+                json!({"worker": format!("worker-{n}"), "outcome": "failed", "detail": why.trim()})
+            }));
+            axum::Json(json!({"workers": all})).into_response()
+        }
         "/workers/api/stop" => problem(
             StatusCode::FORBIDDEN,
             "polkit-refused",

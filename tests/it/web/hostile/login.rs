@@ -162,7 +162,7 @@ async fn what_a_page_fetches_by_itself_never_becomes_a_login_inside_that_page() 
         (Who::Expired, "/login?next=%2Ffleet%3Fstate%3Drunning"),
         (Who::Newcomer, "/password"),
     ] {
-        for path in ["/workers/part", "/overview/part", "/fleet/part"] {
+        for path in ["/workers/part", "/overview/part", "/fleet/-/part"] {
             let request = Dashboard::request(who, Method::GET, path)
                 .header("hx-request", "true")
                 .header(
