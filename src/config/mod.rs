@@ -462,9 +462,10 @@ impl Reader<'_> {
         let text = self.text(name);
         let mut found = Vec::new();
         for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
-            match word.parse().or_else(|_| word.parse().map(IpNet::from)) {
-                Ok::<IpNet, std::net::AddrParseError>(net) => found.push(net),
-                Err(_) => self.complain(
+            let net = word.parse::<IpNet>().ok();
+            match net.or_else(|| word.parse::<IpAddr>().ok().map(IpNet::from)) {
+                Some(net) => found.push(net),
+                None => self.complain(
                     name,
                     &format!("holds '{word}'; use networks such as 10.0.0.0/8, 2001:db8::/64"),
                 ),
