@@ -15,6 +15,7 @@ mod attack_sessions;
 mod attackers;
 mod auth;
 mod catalog;
+mod config;
 mod credentials;
 mod deckies;
 mod deliveries;
@@ -26,6 +27,7 @@ mod health;
 mod jobs;
 mod logs;
 mod openapi;
+mod otp;
 mod pages;
 mod panel;
 pub(crate) mod password;
@@ -36,6 +38,7 @@ mod stream;
 mod tail;
 mod throttle;
 mod tokens;
+mod totp;
 mod transcript;
 mod units;
 mod users;
@@ -148,6 +151,16 @@ impl Api {
         account::seed(self).await
     }
 
+    /// Lays down the key by which the dashboard of this host is believed about its browsers.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_web_key(&self) -> anyhow::Result<()> {
+        let path = self.config.paths.web_key();
+        file::write_volatile(&path, self.web_key.as_bytes(), 0o640)
+            .with_context(|| format!("writing {}", path.display()))
+    }
+
     fn throttle(&self) -> MutexGuard<'_, throttle::Throttle> {
         self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -229,9 +242,7 @@ pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
         ctx.embedded,
     );
     api.seed().await?;
-    let key = ctx.config.paths.web_key();
-    file::write_volatile(&key, api.web_key.as_bytes(), 0o640)
-        .with_context(|| format!("writing {}", key.display()))?;
+    api.write_web_key()?;
     let wanted = ctx.config.api.bind;
     let listener = TcpListener::bind(wanted).await.with_context(|| {
         format!("binding {wanted}: free the port, or choose another with DECNET_API_PORT")

@@ -23,7 +23,6 @@ use utoipa::{Modify, OpenApi};
         (name = "system", description = "How it is"),
         (name = "auth", description = "Sessions and passwords"),
         (name = "accounts", description = "Who may get in, and what they did"),
-        (name = "fleet", description = "Deckies"),
         (name = "workers", description = "The daemons"),
         (name = "findings", description = "What attackers did"),
         (name = "fleet", description = "Deckies, and the jobs that change them"),

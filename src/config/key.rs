@@ -132,6 +132,12 @@ pub const KEYS: &[Key] = &[
         "true allows a bind beyond loopback without TLS (put a TLS proxy before it).",
     ),
     key(
+        "DECNET_API_TRUSTED_PROXIES",
+        Some(("api", "trusted_proxies")),
+        "",
+        "Networks of proxies, separated by commas, whose X-Forwarded-For the API believes; empty: none.",
+    ),
+    key(
         "DECNET_WEB_HOST",
         Some(("web", "host")),
         "127.0.0.1",
@@ -148,6 +154,12 @@ pub const KEYS: &[Key] = &[
         Some(("web", "allow_public")),
         "false",
         "true allows a bind beyond loopback without TLS (put a TLS proxy before it).",
+    ),
+    key(
+        "DECNET_WEB_TRUSTED_PROXIES",
+        Some(("web", "trusted_proxies")),
+        "",
+        "Networks of proxies, separated by commas, whose X-Forwarded-For and X-Forwarded-Proto the dashboard believes; empty: none.",
     ),
     key(
         "DECNET_WEB_API_URL",

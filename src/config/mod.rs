@@ -79,6 +79,12 @@ impl Paths {
         self.run.join("web.key")
     }
 
+    /// The key that secrets in the database are sealed with, mode 0600.
+    #[must_use]
+    pub fn seal_key(&self) -> PathBuf {
+        self.state.join("seal.key")
+    }
+
     /// The log of worker `name` under its unit.
     #[must_use]
     pub fn worker_log(&self, name: &str) -> PathBuf {
@@ -116,6 +122,8 @@ pub struct WebConfig {
     pub bind: SocketAddr,
     /// Where the API is, without a path; `None` finds it on this host.
     pub api_url: Option<String>,
+    /// Networks of proxies that are believed about whom they ask for.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// The API.
@@ -131,6 +139,8 @@ pub struct ApiConfig {
     pub admin_user: String,
     /// First administrator's password, when given by environment.
     pub admin_password: Option<Secret>,
+    /// Networks of proxies that are believed about whom they ask for.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// The webhook worker.
@@ -290,6 +300,7 @@ impl Config {
                 .unwrap_or(5),
             admin_user: read.text("DECNET_ADMIN_USER"),
             admin_password: read.optional("DECNET_ADMIN_PASSWORD").map(Secret),
+            trusted_proxies: read.networks("DECNET_API_TRUSTED_PROXIES"),
         };
         let web_host: IpAddr =
             read.parsed("DECNET_WEB_HOST", "an IP address", [127, 0, 0, 1].into());
@@ -313,6 +324,7 @@ impl Config {
         let web = WebConfig {
             bind: SocketAddr::new(web_host, web_port),
             api_url: api_url.map(|url| url.trim_end_matches('/').to_owned()),
+            trusted_proxies: read.networks("DECNET_WEB_TRUSTED_PROXIES"),
         };
         let webhook = WebhookConfig {
             allow_private: read.flag("DECNET_WEBHOOK_ALLOW_PRIVATE"),
@@ -481,6 +493,23 @@ impl Reader<'_> {
         value
     }
 
+    /// A list of networks; an address is the network of itself alone.
+    fn networks(&mut self, name: &'static str) -> Vec<IpNet> {
+        let text = self.text(name);
+        let mut found = Vec::new();
+        for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
+            let net = word.parse::<IpNet>().ok();
+            match net.or_else(|| word.parse::<IpAddr>().ok().map(IpNet::from)) {
+                Some(net) => found.push(net),
+                None => self.complain(
+                    name,
+                    &format!("holds '{word}'; use networks such as 10.0.0.0/8, 2001:db8::/64"),
+                ),
+            }
+        }
+        found
+    }
+
     fn database(&mut self, state: &Path) -> PathBuf {
         let default = format!("sqlite://{}", state.join("decnet.db").display());
         let url = self.text_or("DECNET_DB_URL", Some(default));
@@ -549,6 +578,29 @@ mod tests {
             ("DECNET_API_ALLOW_PUBLIC", "yes"),
         ];
         assert!(Config::load(&sources(&said)).is_ok());
+    }
+
+    #[test]
+    fn proxies_are_trusted_by_network_or_address_and_none_by_default() {
+        let config = Config::load(&sources(&[(
+            "DECNET_WEB_TRUSTED_PROXIES",
+            "10.0.0.0/8, ::1,127.0.0.1",
+        )]))
+        .unwrap();
+        let shown: Vec<String> = config
+            .web
+            .trusted_proxies
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(shown, ["10.0.0.0/8", "::1/128", "127.0.0.1/32"]);
+        assert!(config.api.trusted_proxies.is_empty());
+        let error = Config::load(&sources(&[(
+            "DECNET_API_TRUSTED_PROXIES",
+            "10.0.0.0/8, proxy",
+        )]));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("holds 'proxy'"), "{error}");
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod mutation;
 pub mod rollup;
 pub mod tally;
 pub mod token;
+pub mod totp;
 pub mod user;
 pub mod webhook;
 

@@ -2,6 +2,7 @@
 
 pub mod descriptor;
 pub mod file;
+pub mod forwarded;
 pub mod http;
 pub mod lock;
 pub mod outbound;

@@ -10,6 +10,8 @@
     reason = "a test may stop on the first surprise and says why it is skipped"
 )]
 
+#[path = "../it/authenticator.rs"]
+mod authenticator;
 mod axe;
 mod driver;
 mod hostile;

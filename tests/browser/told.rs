@@ -116,7 +116,10 @@ fn a_token_made_on_the_page_alarms_when_it_is_used() {
     let place = |which: &str| -> String {
         let mut lines = places.lines().filter_map(|line| line.split_once(' '));
         let found = lines.find(|(name, _)| *name == which);
-        found.unwrap_or_else(|| panic!("no {which} in {places}")).1.to_owned()
+        found
+            .unwrap_or_else(|| panic!("no {which} in {places}"))
+            .1
+            .to_owned()
     };
     block_on(async {
         let browser = Browser::open(&lab).await;
@@ -132,7 +135,13 @@ fn a_token_made_on_the_page_alarms_when_it_is_used() {
         browser.until("The token was made and planted").await;
         browser.until("Nobody yet").await;
         let shown = browser.text().await;
-        let slug = shown.split("/c/").nth(1).unwrap().get(..26).unwrap().to_owned();
+        let slug = shown
+            .split("/c/")
+            .nth(1)
+            .unwrap()
+            .get(..26)
+            .unwrap()
+            .to_owned();
         let url = format!("http://{}/c/{slug}/login", place("http"));
         let page = client("curl", &["-s", "-A", "curious/1.0", &url]);
         assert!(!page.to_lowercase().contains("decnet"), "{page}");
@@ -167,7 +176,9 @@ fn a_token_made_on_the_page_alarms_when_it_is_used() {
         let file = tempfile::Builder::new().suffix(".html").tempfile().unwrap();
         std::fs::write(file.path(), "<html><body>Staff only</body></html>").unwrap();
         browser.go("/canary").await;
-        browser.fill("file", &file.path().display().to_string()).await;
+        browser
+            .fill("file", &file.path().display().to_string())
+            .await;
         browser.press("Upload").await;
         browser.until("The file is kept").await;
         assert!(browser.complaints().await.is_empty());

@@ -181,6 +181,9 @@ fn a_viewer_sees_no_orders_and_no_page_has_a_serious_barrier() {
             "/account".to_owned(),
             "/users".to_owned(),
             "/audit".to_owned(),
+            "/config".to_owned(),
+            "/docs".to_owned(),
+            format!("/fleet/{decky}/services/http"),
             "/password".to_owned(),
             "/nowhere".to_owned(),
         ];
@@ -205,10 +208,18 @@ fn a_viewer_sees_no_orders_and_no_page_has_a_serious_barrier() {
         viewer.log_in(name, password).await;
         viewer.find("nav").await;
         for page in &pages {
-            let admin_only = ["/users", "/audit", "/password", "/nowhere", "/deploy"]
-                .contains(&page.as_str())
+            let admin_only = [
+                "/users",
+                "/audit",
+                "/config",
+                "/password",
+                "/nowhere",
+                "/deploy",
+            ]
+            .contains(&page.as_str())
+                || page.ends_with("/teardown")
                 || page.starts_with("/webhooks")
-                || page.ends_with("/teardown");
+                || page.ends_with("/services/http");
             viewer.go(page).await;
             viewer.find("h1").await;
             // One's own tokens are one's own.

@@ -7,6 +7,7 @@
 )]
 
 mod api;
+mod authenticator;
 mod bus;
 mod capture;
 mod cli;
