@@ -122,6 +122,8 @@ stage: $(BUILD_STEP)
 	$(STAGE)/decnet completions zsh >$(STAGE)/_decnet
 	$(STAGE)/decnet completions fish >$(STAGE)/decnet.fish
 	cp README.md $(STAGE)/doc/
+	mkdir -p $(STAGE)/pictures
+	cp docs/*.png $(STAGE)/pictures/
 
 deb: tools-deb $(STAGE_STEP) ## dist/decnet_*.deb
 	mkdir -p $(DIST)

@@ -8,7 +8,7 @@
 //! Roles: [`worker`] (background daemons), [`api`] (HTTP), [`web`] (dashboard), [`decoy`] (runs inside a
 //! decky, faces attackers), [`init`] (makes a host hold what it should).
 //! Shared by roles and command line: [`deploy`].
-//! Domain: [`persona`], [`fleet`], [`capture`]. Adapters: [`db`], [`bus`], [`systemd`],
+//! Domain: [`persona`], [`fleet`], [`capture`], [`export`]. Adapters: [`db`], [`bus`], [`systemd`],
 //! [`docker`], [`syslog`], [`net`]. Base: [`config`], [`model`].
 
 pub mod api;
@@ -21,6 +21,7 @@ pub mod db;
 pub mod decoy;
 pub mod deploy;
 pub mod docker;
+pub mod export;
 pub mod fleet;
 pub mod init;
 pub mod model;

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, USER_AGENT};
 use axum::http::request::Parts;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,9 +21,10 @@ use super::{Api, Peer};
 use crate::db::token::SessionRow;
 use crate::db::user::Role;
 use crate::model::Stamp;
+use crate::net::forwarded;
 
 /// A session nobody used for so long is over, however long it might have lasted.
-const IDLE: Duration = Duration::from_secs(3600);
+pub(super) const IDLE: Duration = Duration::from_secs(3600);
 /// How often a session's use is written down.
 const TOUCH: Duration = Duration::from_secs(60);
 /// How long a session found in the database is believed. What ends a session here
@@ -131,15 +132,23 @@ pub(super) struct Viewer(pub(super) Member);
 #[derive(Clone, Debug)]
 pub(super) struct Admin(pub(super) Member);
 
-/// The client's address, for the throttle and the audit record.
-pub(super) struct Client(pub(super) IpAddr);
+/// Who asks before anybody is logged in.
+pub(super) struct Client {
+    /// For the throttle and the audit record.
+    pub(super) address: IpAddr,
+    /// What it calls itself, for its owner to know it by.
+    pub(super) agent: String,
+}
+
+/// Longest name of a client that is kept.
+const MAX_AGENT: usize = 256;
 
 /// Header by which the dashboard of this host is known: the content of `web.key`.
 const WEB_KEY: &str = "x-decnet-web";
 
 /// The address a request came from. The dashboard's requests come from its browsers: it
 /// says from which, and is believed because it can read a file that only the service's
-/// group can. Nobody else's X-Forwarded-For counts.
+/// group can. Beside it only the proxies that the settings name are believed.
 fn address(parts: &Parts, api: &Api) -> IpAddr {
     let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let peer = parts
@@ -150,14 +159,20 @@ fn address(parts: &Parts, api: &Api) -> IpAddr {
     let known =
         given(WEB_KEY).is_some_and(|key| bool::from(key.as_bytes().ct_eq(api.web_key.as_bytes())));
     let said = given("x-forwarded-for").and_then(|text| text.trim().parse().ok());
-    said.filter(|_| known).unwrap_or(peer)
+    said.filter(|_| known)
+        .unwrap_or_else(|| forwarded::client(peer, &parts.headers, &api.config.api.trusted_proxies))
 }
 
 impl FromRequestParts<Api> for Client {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Self::Rejection> {
-        Ok(Self(address(parts, api)))
+        let agent = parts.headers.get(USER_AGENT);
+        let agent = agent.and_then(|v| v.to_str().ok()).unwrap_or_default();
+        Ok(Self {
+            address: address(parts, api),
+            agent: agent.chars().take(MAX_AGENT).collect(),
+        })
     }
 }
 

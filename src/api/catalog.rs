@@ -88,6 +88,8 @@ pub(super) struct FieldItem {
     help: &'static str,
     /// Whether a form hides what is typed.
     secret: bool,
+    /// Whether the text may have several lines.
+    multiline: bool,
 }
 
 /// What can be set on a service.
@@ -138,6 +140,7 @@ fn field(row: &'static Setting) -> FieldItem {
         max: range.map(|(_, high)| high),
         help: row.doc,
         secret: row.key.ends_with("password"),
+        multiline: row.kind == Kind::Bytes,
     }
 }
 

@@ -15,8 +15,10 @@ mod attack_sessions;
 mod attackers;
 mod auth;
 mod catalog;
+mod config;
 mod credentials;
 mod deckies;
+mod deliveries;
 mod edge;
 mod error;
 mod extract;
@@ -25,6 +27,7 @@ mod health;
 mod jobs;
 mod logs;
 mod openapi;
+mod otp;
 mod pages;
 mod panel;
 pub(crate) mod password;
@@ -35,15 +38,17 @@ mod stream;
 mod tail;
 mod throttle;
 mod tokens;
+mod totp;
 mod transcript;
 mod units;
 mod users;
+mod webhooks;
 mod workers;
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -57,6 +62,8 @@ use crate::db::Db;
 use crate::db::user::AuditRow;
 use crate::model::Stamp;
 pub use crate::net::http::Peer;
+use crate::net::outbound::Outbound;
+use crate::net::seal::Seal;
 use crate::net::{file, http};
 use crate::worker::Ctx;
 
@@ -87,6 +94,8 @@ pub struct State {
     shown: deckies::Shown,
     orders: tokio::sync::Mutex<()>,
     jobs: jobs::Followed,
+    seal: OnceLock<Seal>,
+    outbound: OnceLock<Outbound>,
 }
 
 impl Deref for Api {
@@ -129,6 +138,8 @@ impl Api {
             shown: deckies::Shown::default(),
             orders: tokio::sync::Mutex::default(),
             jobs: jobs::Followed::default(),
+            seal: OnceLock::new(),
+            outbound: OnceLock::new(),
         }))
     }
 
@@ -140,8 +151,39 @@ impl Api {
         account::seed(self).await
     }
 
+    /// Lays down the key by which the dashboard of this host is believed about its browsers.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_web_key(&self) -> anyhow::Result<()> {
+        let path = self.config.paths.web_key();
+        file::write_volatile(&path, self.web_key.as_bytes(), 0o640)
+            .with_context(|| format!("writing {}", path.display()))
+    }
+
     fn throttle(&self) -> MutexGuard<'_, throttle::Throttle> {
         self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What opens sealed secrets; read from its file when it is first needed.
+    fn seal(&self) -> Result<&Seal, error::Error> {
+        if let Some(seal) = self.seal.get() {
+            return Ok(seal);
+        }
+        let path = self.config.paths.seal_key();
+        let seal = Seal::open_or_make(&path)
+            .map_err(|e| error::Error::internal(format!("the key file {}: {e}", path.display())))?;
+        Ok(self.seal.get_or_init(|| seal))
+    }
+
+    /// What sends to receivers; made when it is first needed.
+    fn outbound(&self) -> Result<&Outbound, error::Error> {
+        if let Some(outbound) = self.outbound.get() {
+            return Ok(outbound);
+        }
+        let outbound = Outbound::new(self.config.webhook.allow_private)
+            .map_err(|e| error::Error::internal(format!("setting up TLS: {e}")))?;
+        Ok(self.outbound.get_or_init(|| outbound))
     }
 
     /// Writes the audit record. What was done is done, so a failure is only logged.
@@ -200,9 +242,7 @@ pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
         ctx.embedded,
     );
     api.seed().await?;
-    let key = ctx.config.paths.web_key();
-    file::write_volatile(&key, api.web_key.as_bytes(), 0o640)
-        .with_context(|| format!("writing {}", key.display()))?;
+    api.write_web_key()?;
     let wanted = ctx.config.api.bind;
     let listener = TcpListener::bind(wanted).await.with_context(|| {
         format!("binding {wanted}: free the port, or choose another with DECNET_API_PORT")

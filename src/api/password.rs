@@ -67,6 +67,15 @@ impl Turnstile {
         .await
     }
 
+    /// Whether `password` fits any of those stored.
+    pub(super) async fn verify_any(
+        &self,
+        password: String,
+        stored: Vec<String>,
+    ) -> Result<bool, Error> {
+        self.run(move || fits_any(&password, &stored)).await
+    }
+
     pub(super) async fn hash(&self, password: String) -> Result<String, Error> {
         self.run(move || hash(&password))
             .await?
@@ -81,6 +90,14 @@ fn verify(password: &str, stored: &str) -> bool {
             .is_ok()
     })
 }
+
+/// Whether `password` fits any of those stored.
+pub(crate) fn fits_any(password: &str, stored: &[String]) -> bool {
+    stored.iter().any(|stored| verify(password, stored))
+}
+
+/// What is said of a password that was had before.
+pub(crate) const HAD_BEFORE: &str = "the last five passwords of an account cannot be taken again";
 
 /// The PHC string to store.
 ///

@@ -12,8 +12,9 @@ use utoipa_axum::routes;
 
 use super::error::Error;
 use super::{
-    Api, artifacts, attack_sessions, attackers, catalog, credentials, deckies, edge, fleet, health,
-    jobs, logs, openapi, panel, session, stats, stream, tokens, users, workers,
+    Api, artifacts, attack_sessions, attackers, catalog, config, credentials, deckies, deliveries,
+    edge, fleet, health, jobs, logs, openapi, panel, session, stats, stream, tokens, totp, users,
+    webhooks, workers,
 };
 
 /// Largest request body; nothing we take is near it.
@@ -23,13 +24,19 @@ fn v1() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         // system
         .routes(routes!(health::health))
+        .routes(routes!(config::list))
         // auth
         .routes(routes!(session::login))
         .routes(routes!(session::logout))
+        .routes(routes!(session::logout_all))
+        .routes(routes!(session::sessions))
+        .routes(routes!(session::end))
         .routes(routes!(session::change_password))
         .routes(routes!(session::me))
         .routes(routes!(tokens::list, tokens::add))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(totp::state, totp::begin, totp::end))
+        .routes(routes!(totp::confirm))
         // workers
         .routes(routes!(workers::list))
         .routes(routes!(workers::start_all))
@@ -43,6 +50,8 @@ fn v1() -> OpenApiRouter<Api> {
         .routes(routes!(users::delete))
         .routes(routes!(users::role))
         .routes(routes!(users::reset))
+        .routes(routes!(users::end_sessions))
+        .routes(routes!(totp::reset))
         .routes(routes!(users::audit))
         // findings
         .routes(routes!(stats::stats))
@@ -81,13 +90,24 @@ fn v1() -> OpenApiRouter<Api> {
         .routes(routes!(catalog::schema))
         .routes(routes!(catalog::archetypes))
         .routes(routes!(catalog::distros))
+        // receivers
+        .routes(routes!(webhooks::formats))
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::one, webhooks::remove))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::replay))
+        .routes(routes!(deliveries::replay_one))
 }
 
-/// Routes whose bodies carry a deployment file.
+/// Routes whose bodies carry a deployment file or a template.
 fn with_files() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(fleet::preview))
         .routes(routes!(fleet::deploy))
+        .routes(routes!(webhooks::add))
+        .routes(routes!(webhooks::change))
         .layer(DefaultBodyLimit::max(fleet::INI_BYTES))
 }
 

@@ -1,6 +1,6 @@
-//! `/auth`: log in, log out, change the password, who am I.
+//! `/auth`: log in, log out, one's sessions, change the password, who am I.
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -9,14 +9,18 @@ use utoipa::ToSchema;
 use super::auth::{self, Client, Member};
 use super::error::{Error, Problem};
 use super::extract::Json;
-use super::{Api, password};
-use crate::db::user::Role;
+use super::{Api, password, totp};
+use crate::db::token::Whence;
+use crate::db::user::{Role, UserRow};
 use crate::model::Stamp;
 
 /// Longest account name.
 const MAX_NAME: usize = 64;
 
-/// A name and a password.
+/// Longest code of a second factor.
+const MAX_CODE: usize = 64;
+
+/// A name, a password and, where the account has a second factor, a code.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LoginRequest {
@@ -24,6 +28,10 @@ pub(super) struct LoginRequest {
     username: String,
     #[schema(max_length = 128)]
     password: String,
+    /// What the authenticator shows, or a recovery code; needed after the reply
+    /// `totp-required`.
+    #[schema(max_length = 64)]
+    totp: Option<String>,
 }
 
 /// An open session.
@@ -44,7 +52,8 @@ pub(super) struct LoginReply {
     request_body = LoginRequest,
     responses(
         (status = 200, body = LoginReply),
-        (status = 401, description = "Wrong name or password", body = Problem),
+        (status = 401, description = "Wrong name or password; the right ones and no code \
+            (`totp-required`), or a wrong one (`wrong-code`)", body = Problem),
         (status = 422, description = "A field is missing, unknown or too long", body = Problem),
         (status = 429, description = "Too many attempts; see Retry-After", body = Problem),
         (status = 503, description = "Too many logins at once", body = Problem),
@@ -52,15 +61,20 @@ pub(super) struct LoginReply {
 )]
 pub(super) async fn login(
     State(api): State<Api>,
-    Client(address): Client,
+    Client { address, agent }: Client,
     Json(request): Json<LoginRequest>,
 ) -> Result<axum::Json<LoginReply>, Error> {
     let name = request.username;
-    if name.is_empty() || name.len() > MAX_NAME || request.password.len() > password::MAX_BYTES {
+    let code = request.totp.as_deref();
+    if name.is_empty()
+        || name.len() > MAX_NAME
+        || request.password.len() > password::MAX_BYTES
+        || code.is_some_and(|code| code.len() > MAX_CODE)
+    {
         return Err(Error::unacceptable(
             "bad-body",
             format!(
-                "username takes 1 to {MAX_NAME} bytes, password at most {}.",
+                "username takes 1 to {MAX_NAME} bytes, password at most {}, totp {MAX_CODE}.",
                 password::MAX_BYTES
             ),
         ));
@@ -73,11 +87,19 @@ pub(super) async fn login(
         api.audit(&name, address, "login", "", "refused").await;
         return Err(Error::unauthorized("Wrong user name or password."));
     };
+    // Until then the attempt counts: codes are guessed no faster than passwords.
+    totp::at_login(&api, &user, code, address).await?;
     api.throttle().succeed(&name, address);
     let (token, hash) = auth::mint();
     let now = Stamp::now();
     let expires_at = now.plus(api.config.api.session);
-    api.db.session_add(&hash, &user.id, now, expires_at).await?;
+    let whence = Whence {
+        address: address.to_string(),
+        agent,
+    };
+    api.db
+        .session_add(&hash, &user.id, &whence, now, expires_at)
+        .await?;
     api.audit(&name, address, "login", "", "ok").await;
     Ok(axum::Json(LoginReply {
         token,
@@ -88,7 +110,7 @@ pub(super) async fn login(
 }
 
 /// Counts a password guess, or refuses to look at it yet.
-fn attempt(api: &Api, name: &str, address: std::net::IpAddr) -> Result<(), Error> {
+pub(super) fn attempt(api: &Api, name: &str, address: std::net::IpAddr) -> Result<(), Error> {
     api.throttle()
         .begin(name, address, Instant::now())
         .map_err(|wait| {
@@ -98,6 +120,27 @@ fn attempt(api: &Api, name: &str, address: std::net::IpAddr) -> Result<(), Error
                 wait,
             )
         })
+}
+
+/// Whether whoever is logged in knows the password, asked before what a session left open
+/// must not do. The attempt counts until the throttle is told of a success.
+pub(super) async fn prove(
+    api: &Api,
+    member: &Member,
+    password: String,
+    action: &str,
+) -> Result<UserRow, Error> {
+    let name = &member.session.user_name;
+    let too_long = password.len() > password::MAX_BYTES;
+    attempt(api, name, member.address)?;
+    let user = api.db.user_by_name(name).await?;
+    let stored = user.as_ref().map(|u| u.password_hash.clone());
+    let fits = !too_long && api.turnstile.verify(password, stored).await?;
+    if let Some(user) = user.filter(|_| fits) {
+        return Ok(user);
+    }
+    api.audit(name, member.address, action, "", "refused").await;
+    Err(Error::forbidden("wrong-password", "The password is wrong."))
 }
 
 /// Ends this session.
@@ -118,13 +161,117 @@ pub(super) async fn logout(State(api): State<Api>, member: Member) -> Result<Sta
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// An open session.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SessionItem {
+    id: String,
+    /// RFC 3339.
+    created_at: String,
+    /// RFC 3339, to the minute.
+    last_used_at: String,
+    /// RFC 3339; the session ends then at the latest, and after an hour without use.
+    expires_at: String,
+    /// Where the login came from.
+    address: String,
+    /// What the client called itself; null when it said nothing.
+    agent: Option<String>,
+    /// Whether it is the one that asks.
+    current: bool,
+}
+
+/// Open sessions.
+#[derive(Serialize, ToSchema)]
+pub(super) struct SessionList {
+    items: Vec<SessionItem>,
+}
+
+/// One's own open sessions, the one used last first.
+#[utoipa::path(
+    get, path = "/auth/sessions", tag = "auth",
+    responses(
+        (status = 200, body = SessionList),
+        (status = 403, description = "Asked with an API token", body = Problem),
+    )
+)]
+pub(super) async fn sessions(
+    State(api): State<Api>,
+    member: Member,
+) -> Result<axum::Json<SessionList>, Error> {
+    member.must_be_logged_in()?;
+    let user = &member.session.user_id;
+    let rows = api.db.session_list(user, auth::IDLE, Stamp::now()).await?;
+    let items = rows.into_iter().map(|row| SessionItem {
+        current: row.token_sha256 == member.token,
+        id: row.id,
+        created_at: row.created_at.to_string(),
+        last_used_at: row.used_at.to_string(),
+        expires_at: row.expires_at.to_string(),
+        address: row.address,
+        agent: Some(row.agent).filter(|agent| !agent.is_empty()),
+    });
+    Ok(axum::Json(SessionList {
+        items: items.collect(),
+    }))
+}
+
+/// Ends one of one's own sessions.
+#[utoipa::path(
+    delete, path = "/auth/sessions/{id}", tag = "auth",
+    params(("id" = String, Path, description = "A session's id")),
+    responses(
+        (status = 204),
+        (status = 403, description = "Asked with an API token", body = Problem),
+        (status = 404, description = "There is no such session", body = Problem),
+    )
+)]
+pub(super) async fn end(
+    State(api): State<Api>,
+    member: Member,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Error> {
+    member.must_be_logged_in()?;
+    let user = &member.session.user_id;
+    if !api.db.session_end_one(&id, user).await? {
+        return Err(Error::not_found(
+            "There is no such session; GET /api/v1/auth/sessions lists yours.",
+        ));
+    }
+    api.recent.clear();
+    let name = &member.session.user_name;
+    api.audit(name, member.address, "session.end", &id, "ok")
+        .await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends every session of the account, this one too. API tokens stay.
+#[utoipa::path(
+    post, path = "/auth/logout-all", tag = "auth",
+    responses(
+        (status = 204),
+        (status = 403, description = "Asked with an API token", body = Problem),
+    )
+)]
+pub(super) async fn logout_all(
+    State(api): State<Api>,
+    member: Member,
+) -> Result<StatusCode, Error> {
+    member.must_be_logged_in()?;
+    let user = &member.session.user_id;
+    api.db.session_end_all(user, None).await?;
+    api.recent.clear();
+    let name = &member.session.user_name;
+    api.audit(name, member.address, "logout-all", "", "ok")
+        .await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// The old password and the one to take its place.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangePassword {
     old_password: String,
     /// At least 12 characters, at most 128 bytes, five different characters, without
-    /// the account's name, and not the old one.
+    /// the account's name, and none of the account's last five.
     #[schema(min_length = 12, max_length = 128)]
     new_password: String,
 }
@@ -147,7 +294,7 @@ pub(super) async fn change_password(
     Json(request): Json<ChangePassword>,
 ) -> Result<StatusCode, Error> {
     member.must_be_logged_in()?;
-    let name = member.session.user_name;
+    let name = member.session.user_name.clone();
     password::check(&request.new_password, &name)
         .map_err(|why| Error::unacceptable("bad-password", format!("{why}.")))?;
     if request.new_password == request.old_password {
@@ -156,17 +303,12 @@ pub(super) async fn change_password(
             "the new password is the old one.",
         ));
     }
-    let too_long = request.old_password.len() > password::MAX_BYTES;
-    attempt(&api, &name, member.address)?;
-    let user = api.db.user_by_name(&name).await?;
-    let stored = user.as_ref().map(|u| u.password_hash.clone());
-    if too_long || !api.turnstile.verify(request.old_password, stored).await? {
-        api.audit(&name, member.address, "change-password", "", "refused")
-            .await;
-        return Err(Error::forbidden(
-            "wrong-password",
-            "The old password is wrong.",
-        ));
+    prove(&api, &member, request.old_password, "change-password").await?;
+    let had = api.db.user_last_passwords(&member.session.user_id).await?;
+    let new = request.new_password.clone();
+    if api.turnstile.verify_any(new, had).await? {
+        let why = format!("{}.", password::HAD_BEFORE);
+        return Err(Error::unacceptable("bad-password", why));
     }
     let hash = api.turnstile.hash(request.new_password).await?;
     let id = &member.session.user_id;

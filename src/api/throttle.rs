@@ -1,6 +1,8 @@
 //! Back-off for password guesses, per account and per address. An attempt counts when
-//! it begins, so guesses made side by side count too; success takes it back. Unknown
-//! names count like known ones, so nothing can be learned from being refused.
+//! it begins, so guesses made side by side count too. Success takes back what was counted
+//! for this account, of its address too, but not what that address failed at others:
+//! whoever has one password may not use it to go on guessing the rest. Unknown names count
+//! like known ones, so nothing can be learned from being refused.
 //!
 //! Memory is bounded: each table holds so many keys, and a newcomer displaces the key
 //! with the fewest failures. Flooding the table with fresh names therefore never
@@ -102,11 +104,18 @@ impl<K: Hash + Eq + Clone> Table<K> {
     }
 }
 
-/// Both tables.
+/// What an address failed at one account is only kept to be taken back.
+const PAIR: Policy = Policy {
+    free: u32::MAX,
+    cap: Duration::ZERO,
+};
+
+/// All tables.
 #[derive(Debug)]
 pub(super) struct Throttle {
     accounts: Table<String>,
     addresses: Table<IpAddr>,
+    pairs: Table<(String, IpAddr)>,
 }
 
 impl Default for Throttle {
@@ -114,6 +123,7 @@ impl Default for Throttle {
         Self {
             accounts: Table::new(ACCOUNT),
             addresses: Table::new(ADDRESS),
+            pairs: Table::new(PAIR),
         }
     }
 }
@@ -135,15 +145,27 @@ impl Throttle {
         if !wait.is_zero() {
             return Err(wait);
         }
-        self.accounts.count(account, now);
+        self.accounts.count(account.clone(), now);
         self.addresses.count(address, now);
+        self.pairs.count((account, address), now);
         Ok(())
     }
 
-    /// Forgets the failures of both keys.
+    /// Forgets the failures of the account, and those at the account of the address.
     pub(super) fn succeed(&mut self, account: &str, address: IpAddr) {
-        self.accounts.entries.remove(&account.to_lowercase());
-        self.addresses.entries.remove(&network(address));
+        let account = account.to_lowercase();
+        let address = network(address);
+        self.accounts.entries.remove(&account);
+        // When its place was needed, at least the attempt that succeeded is taken back.
+        let own = self.pairs.entries.remove(&(account, address));
+        let own = own.map_or(1, |entry| entry.failures);
+        if let Some(entry) = self.addresses.entries.get_mut(&address) {
+            entry.failures = entry.failures.saturating_sub(own);
+            entry.free_at = entry.last;
+            if entry.failures == 0 {
+                self.addresses.entries.remove(&address);
+            }
+        }
     }
 }
 
@@ -212,6 +234,42 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_password_of_ones_own_pardons_no_guesses_at_others() {
+        let mut throttle = Throttle::default();
+        let now = Instant::now();
+        let mut guesses = 0;
+        for n in 0..100 {
+            if throttle.begin("mallory", address(1), now).is_ok() {
+                throttle.succeed("mallory", address(1));
+            }
+            guesses += u32::from(throttle.begin(&format!("u{n}"), address(1), now).is_ok());
+        }
+        assert_eq!(guesses, 10);
+        let wait = throttle.begin("mallory", address(1), now).unwrap_err();
+        assert_eq!(wait, Duration::from_secs(1));
+        let later = now + wait;
+        throttle.begin("mallory", address(1), later).unwrap();
+        throttle.succeed("mallory", address(1));
+        throttle.begin("u0", address(1), later).unwrap();
+        let wait = throttle.begin("u1", address(1), later).unwrap_err();
+        assert_eq!(wait, Duration::from_secs(2), "the waits still double");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failing_at_ones_own_account_first_costs_the_address_nothing() {
+        let mut throttle = Throttle::default();
+        let now = Instant::now();
+        for _ in 0..20 {
+            for _ in 0..3 {
+                throttle.begin("ada", address(1), now).unwrap();
+            }
+            throttle.succeed("ada", address(1));
+        }
+        assert!(throttle.addresses.entries.is_empty());
+        assert!(throttle.pairs.entries.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_flood_of_fresh_names_neither_grows_the_table_nor_pardons_the_guessed_one() {
         let mut throttle = Throttle::default();
         let now = Instant::now();
@@ -223,6 +281,7 @@ mod tests {
         }
         assert!(throttle.accounts.entries.len() <= CAPACITY);
         assert!(throttle.addresses.entries.len() <= CAPACITY);
+        assert!(throttle.pairs.entries.len() <= CAPACITY);
         assert!(throttle.begin("admin", address(9), now).is_err());
     }
 }

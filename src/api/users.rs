@@ -19,6 +19,8 @@ pub(super) struct UserItem {
     username: String,
     role: Role,
     must_change_password: bool,
+    /// Whether the login asks for a code beside the password.
+    totp_enabled: bool,
     /// RFC 3339.
     created_at: String,
 }
@@ -30,6 +32,7 @@ impl From<UserRow> for UserItem {
             username: row.name,
             role: row.role,
             must_change_password: row.must_change_password,
+            totp_enabled: row.totp,
             created_at: row.created_at.to_string(),
         }
     }
@@ -124,14 +127,14 @@ pub(super) async fn add(
     ))
 }
 
-async fn note(api: &Api, member: &Member, action: &str, target: &str) {
+pub(super) async fn note(api: &Api, member: &Member, action: &str, target: &str) {
     let user = &member.session.user_name;
     api.audit(user, member.address, action, target, "ok").await;
 }
 
 /// The account, unless it is one's own: nobody locks themselves out by accident, and so
 /// there is always an administrator left.
-async fn other(api: &Api, member: &Member, id: &str) -> Result<UserRow, Error> {
+pub(super) async fn other(api: &Api, member: &Member, id: &str) -> Result<UserRow, Error> {
     let rows = api.db.user_list().await?;
     let row = rows.into_iter().find(|row| row.id == id);
     let row = row.ok_or_else(|| {
@@ -209,6 +212,28 @@ pub(super) async fn reset(
         username: row.name,
         password: made,
     }))
+}
+
+/// Ends every session of an account. Its API tokens stay.
+#[utoipa::path(
+    delete, path = "/config/users/{id}/sessions", tag = "accounts",
+    params(("id" = String, Path, description = "An account's id")),
+    responses(
+        (status = 204),
+        (status = 403, description = "Not an administrator, or one's own account", body = Problem),
+        (status = 404, description = "There is no such account", body = Problem),
+    )
+)]
+pub(super) async fn end_sessions(
+    State(api): State<Api>,
+    Admin(member): Admin,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Error> {
+    let row = other(&api, &member, &id).await?;
+    api.db.session_end_all(&row.id, None).await?;
+    api.recent.clear();
+    note(&api, &member, "user.end-sessions", &row.name).await;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Deletes an account and ends its sessions.

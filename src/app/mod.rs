@@ -54,6 +54,7 @@ fn role(name: &str) -> Option<Role> {
         "mutator" => |ctx| Box::pin(worker::mutator::run(ctx)),
         "ingester" => |ctx| Box::pin(worker::ingester::run(ctx)),
         "reconciler" => |ctx| Box::pin(worker::reconciler::run(ctx)),
+        "webhook" => |ctx| Box::pin(worker::webhook::run(ctx)),
         _ => return None,
     })
 }

@@ -116,6 +116,14 @@ pub enum Error {
     NotServable,
 }
 
+/// Whether `text` can be subscribed to.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_pattern(text: &str) -> Result<(), Error> {
+    Pattern::parse(text).map(drop)
+}
+
 /// A handle on some bus. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Bus {

@@ -29,6 +29,7 @@ mod status;
 mod teardown;
 mod up;
 mod user;
+mod webhook;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -103,6 +104,8 @@ enum Command {
     /// Changes what deckies offer over time, one believable step at a time.
     #[command(alias = "mutate")]
     Mutator(mutator::Args),
+    /// Tells other systems what happens: signed, in their formats, nothing lost.
+    Webhook(webhook::Args),
     /// Print a shell completion script or the man page.
     Completions(completions::Args),
     /// One decky; started by the reconciler.
@@ -131,7 +134,7 @@ pub(crate) fn command() -> clap::Command {
 fn plain_workers() -> impl Iterator<Item = &'static Worker> {
     worker::WORKERS
         .iter()
-        .filter(|w| !["bus", "mutator", "reconciler"].contains(&w.name))
+        .filter(|w| !["bus", "mutator", "reconciler", "webhook"].contains(&w.name))
 }
 
 fn parse(matches: &clap::ArgMatches) -> Result<Cli, clap::Error> {
@@ -185,6 +188,7 @@ pub fn main() -> ExitCode {
         Command::Bus(args) => bus::run(&args, &sources),
         Command::Mutator(args) => mutator::run(&args, &sources),
         Command::Reconciler(args) => reconciler::run(&args, &sources),
+        Command::Webhook(args) => webhook::run(&args, &sources),
         Command::Completions(args) => completions::run(&args),
         Command::Decky(args) => decky::run(&args),
     };

@@ -49,6 +49,12 @@ enum Command {
         #[arg(long)]
         stdin: bool,
     },
+    /// Take the second factor of an account away: its authenticator and its recovery codes
+    /// are lost. The password alone opens it again; its sessions end.
+    ResetTotp {
+        /// The account.
+        name: String,
+    },
 }
 
 pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
@@ -64,6 +70,7 @@ pub(super) fn run(args: &Args, sources: &Sources) -> anyhow::Result<ExitCode> {
             Command::List { json } => list(&db, *json).await,
             Command::Add { name, role, stdin } => add(&db, name, role, *stdin).await,
             Command::Passwd { name, stdin } => passwd(&db, name, *stdin).await,
+            Command::ResetTotp { name } => reset_totp(&db, name).await,
         };
         db.close().await;
         outcome
@@ -81,6 +88,7 @@ async fn list(db: &Db, json: bool) -> anyhow::Result<()> {
                     "name": u.name,
                     "role": u.role,
                     "must_change_password": u.must_change_password,
+                    "totp_enabled": u.totp,
                     "created_at": u.created_at.to_string(),
                 })
             })
@@ -114,6 +122,12 @@ async fn passwd(db: &Db, name: &str, stdin: bool) -> anyhow::Result<()> {
         password::generate()
     };
     password::check(&password, name).map_err(anyhow::Error::msg)?;
+    let had = db.user_last_passwords(&user.id).await?;
+    anyhow::ensure!(
+        !password::fits_any(&password, &had),
+        "{}",
+        password::HAD_BEFORE
+    );
     let hash = password::hash(&password).map_err(|e| anyhow::anyhow!("hashing: {e}"))?;
     db.user_set_password(&user.id, &hash, !stdin, None, Stamp::now())
         .await?;
@@ -122,6 +136,22 @@ async fn passwd(db: &Db, name: &str, stdin: bool) -> anyhow::Result<()> {
     } else {
         output::line(password)?;
     }
+    Ok(())
+}
+
+async fn reset_totp(db: &Db, name: &str) -> anyhow::Result<()> {
+    let user = db
+        .user_by_name(name)
+        .await?
+        .with_context(|| format!("there is no account '{name}'; see `decnet user list`"))?;
+    anyhow::ensure!(
+        db.totp_end(&user.id).await?,
+        "the account '{name}' has no second factor"
+    );
+    db.session_end_all(&user.id, None).await?;
+    output::line(format!(
+        "second factor of {name} taken away; its sessions are over"
+    ))?;
     Ok(())
 }
 

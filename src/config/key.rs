@@ -132,6 +132,12 @@ pub const KEYS: &[Key] = &[
         "true allows a bind beyond loopback without TLS (put a TLS proxy before it).",
     ),
     key(
+        "DECNET_API_TRUSTED_PROXIES",
+        Some(("api", "trusted_proxies")),
+        "",
+        "Networks of proxies, separated by commas, whose X-Forwarded-For the API believes; empty: none.",
+    ),
+    key(
         "DECNET_WEB_HOST",
         Some(("web", "host")),
         "127.0.0.1",
@@ -150,10 +156,52 @@ pub const KEYS: &[Key] = &[
         "true allows a bind beyond loopback without TLS (put a TLS proxy before it).",
     ),
     key(
+        "DECNET_WEB_TRUSTED_PROXIES",
+        Some(("web", "trusted_proxies")),
+        "",
+        "Networks of proxies, separated by commas, whose X-Forwarded-For and X-Forwarded-Proto the dashboard believes; empty: none.",
+    ),
+    key(
         "DECNET_WEB_API_URL",
         Some(("web", "api_url")),
         "",
         "Where the dashboard finds the API; empty is the API of this host.",
+    ),
+    key(
+        "DECNET_WEBHOOK_ALLOW_PRIVATE",
+        Some(("webhook", "allow_private")),
+        "false",
+        "true allows receivers on private networks and this host.",
+    ),
+    key(
+        "DECNET_WEBHOOK_CIRCUIT_THRESHOLD",
+        Some(("webhook", "circuit_threshold")),
+        "5",
+        "Failed attempts in a row after which a receiver is only probed, every 30 to 300 seconds.",
+    ),
+    key(
+        "DECNET_WEBHOOK_MAX_ATTEMPTS",
+        Some(("webhook", "max_attempts")),
+        "8",
+        "Attempts for one event that a receiver stumbles over; one that is away is waited for.",
+    ),
+    key(
+        "DECNET_WEBHOOK_MAX_AGE_HOURS",
+        Some(("webhook", "max_age_hours")),
+        "24",
+        "Hours after which an event that could not be delivered is given up.",
+    ),
+    key(
+        "DECNET_WEBHOOK_QUEUE_MAX",
+        Some(("webhook", "queue_max")),
+        "10000",
+        "Most events waiting for one receiver; beyond it new ones are not taken down, and counted.",
+    ),
+    key(
+        "DECNET_WEBHOOK_KEEP_DAYS",
+        Some(("webhook", "keep_days")),
+        "30",
+        "Days that deliveries are listed after their end.",
     ),
     Key {
         name: "DECNET_SESSION_MINUTES",

@@ -81,10 +81,22 @@ impl Paths {
         self.run.join("web.key")
     }
 
+    /// The key that secrets in the database are sealed with, mode 0600.
+    #[must_use]
+    pub fn seal_key(&self) -> PathBuf {
+        self.state.join("seal.key")
+    }
+
     /// The log of worker `name` under its unit.
     #[must_use]
     pub fn worker_log(&self, name: &str) -> PathBuf {
         self.log.join(format!("decnet.{name}.log"))
+    }
+
+    /// The key that secrets in the database are sealed with, mode 0600.
+    #[must_use]
+    pub fn seal_key(&self) -> PathBuf {
+        self.state.join("seal.key")
     }
 
     /// The first administrator's password, mode 0600, until it is changed.
@@ -112,6 +124,8 @@ pub struct WebConfig {
     pub bind: SocketAddr,
     /// Where the API is, without a path; `None` finds it on this host.
     pub api_url: Option<String>,
+    /// Networks of proxies that are believed about whom they ask for.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// The API.
@@ -127,6 +141,25 @@ pub struct ApiConfig {
     pub admin_user: String,
     /// First administrator's password, when given by environment.
     pub admin_password: Option<Secret>,
+    /// Networks of proxies that are believed about whom they ask for.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// The webhook worker.
+#[derive(Clone, Debug)]
+pub struct WebhookConfig {
+    /// Receivers may lie on private networks.
+    pub allow_private: bool,
+    /// Failures in a row that open a receiver's circuit.
+    pub circuit_threshold: u64,
+    /// Attempts for an event that a receiver stumbles over.
+    pub max_attempts: u64,
+    /// An event that could not be delivered for so long is given up.
+    pub max_age: Duration,
+    /// Most events waiting for one receiver.
+    pub queue_max: u64,
+    /// Days that deliveries are listed after their end.
+    pub keep_days: u64,
 }
 
 /// A value that must not appear in logs: its `Debug` is masked.
@@ -166,6 +199,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// The dashboard.
     pub web: WebConfig,
+    /// The webhook worker.
+    pub webhook: WebhookConfig,
     /// Ingester: most events per transaction.
     pub batch_size: usize,
     /// Ingester: longest wait for a batch to fill.
@@ -267,6 +302,7 @@ impl Config {
                 .unwrap_or(5),
             admin_user: read.text("DECNET_ADMIN_USER"),
             admin_password: read.optional("DECNET_ADMIN_PASSWORD").map(Secret),
+            trusted_proxies: read.networks("DECNET_API_TRUSTED_PROXIES"),
         };
         let web_host: IpAddr =
             read.parsed("DECNET_WEB_HOST", "an IP address", [127, 0, 0, 1].into());
@@ -290,6 +326,17 @@ impl Config {
         let web = WebConfig {
             bind: SocketAddr::new(web_host, web_port),
             api_url: api_url.map(|url| url.trim_end_matches('/').to_owned()),
+            trusted_proxies: read.networks("DECNET_WEB_TRUSTED_PROXIES"),
+        };
+        let webhook = WebhookConfig {
+            allow_private: read.flag("DECNET_WEBHOOK_ALLOW_PRIVATE"),
+            circuit_threshold: read.bounded("DECNET_WEBHOOK_CIRCUIT_THRESHOLD", 1, 1000, 5),
+            max_attempts: read.bounded("DECNET_WEBHOOK_MAX_ATTEMPTS", 1, 1000, 8),
+            max_age: Duration::from_secs(
+                3600 * read.bounded("DECNET_WEBHOOK_MAX_AGE_HOURS", 1, 8760, 24),
+            ),
+            queue_max: read.bounded("DECNET_WEBHOOK_QUEUE_MAX", 1, 10_000_000, 10_000),
+            keep_days: read.bounded("DECNET_WEBHOOK_KEEP_DAYS", 1, 3650, 30),
         };
         let batch_size = read.bounded("DECNET_BATCH_SIZE", 1, 100_000, 3000);
         let batch_wait = read.bounded("DECNET_BATCH_MAX_WAIT_MS", 1, 60_000, 250);
@@ -340,6 +387,7 @@ impl Config {
             database,
             api,
             web,
+            webhook,
             batch_size: usize::try_from(batch_size).unwrap_or(3000),
             batch_max_wait: Duration::from_millis(batch_wait),
             retention_logs_days: u32::try_from(retention_logs).unwrap_or(90),
@@ -447,6 +495,23 @@ impl Reader<'_> {
         value
     }
 
+    /// A list of networks; an address is the network of itself alone.
+    fn networks(&mut self, name: &'static str) -> Vec<IpNet> {
+        let text = self.text(name);
+        let mut found = Vec::new();
+        for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
+            let net = word.parse::<IpNet>().ok();
+            match net.or_else(|| word.parse::<IpAddr>().ok().map(IpNet::from)) {
+                Some(net) => found.push(net),
+                None => self.complain(
+                    name,
+                    &format!("holds '{word}'; use networks such as 10.0.0.0/8, 2001:db8::/64"),
+                ),
+            }
+        }
+        found
+    }
+
     fn database(&mut self, state: &Path) -> Database {
         let usual = state.join("decnet.db");
         let default = format!("sqlite://{}", usual.display());
@@ -514,6 +579,29 @@ mod tests {
             ("DECNET_API_ALLOW_PUBLIC", "yes"),
         ];
         assert!(Config::load(&sources(&said)).is_ok());
+    }
+
+    #[test]
+    fn proxies_are_trusted_by_network_or_address_and_none_by_default() {
+        let config = Config::load(&sources(&[(
+            "DECNET_WEB_TRUSTED_PROXIES",
+            "10.0.0.0/8, ::1,127.0.0.1",
+        )]))
+        .unwrap();
+        let shown: Vec<String> = config
+            .web
+            .trusted_proxies
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(shown, ["10.0.0.0/8", "::1/128", "127.0.0.1/32"]);
+        assert!(config.api.trusted_proxies.is_empty());
+        let error = Config::load(&sources(&[(
+            "DECNET_API_TRUSTED_PROXIES",
+            "10.0.0.0/8, proxy",
+        )]));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("holds 'proxy'"), "{error}");
     }
 
     #[test]

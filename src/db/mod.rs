@@ -23,7 +23,9 @@ mod sql;
 mod sqlite;
 pub mod tally;
 pub mod token;
+pub mod totp;
 pub mod user;
+pub mod webhook;
 
 use std::path::PathBuf;
 

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::db::sql;
 use crate::db::user::Role;
 use crate::db::{Db, Result, attempt};
@@ -30,6 +32,34 @@ pub struct SessionRow {
     pub api_token: bool,
 }
 
+/// Where a login came from.
+#[derive(Clone, Debug, Default)]
+pub struct Whence {
+    /// The client's address.
+    pub address: String,
+    /// What it called itself.
+    pub agent: String,
+}
+
+/// An open session as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct OpenSession {
+    /// UUIDv7.
+    pub id: String,
+    /// Of its token; tells which of them is the one that asks.
+    pub token_sha256: Vec<u8>,
+    /// Where the login came from.
+    pub address: String,
+    /// What the client called itself.
+    pub agent: String,
+    /// When it was opened.
+    pub created_at: Stamp,
+    /// When it was last used, to the minute.
+    pub used_at: Stamp,
+    /// When it ends at the latest.
+    pub expires_at: Stamp,
+}
+
 impl Db {
     /// Opens a session, and clears away what has expired.
     ///
@@ -39,17 +69,22 @@ impl Db {
         &self,
         token_sha256: &[u8; 32],
         user_id: &str,
+        whence: &Whence,
         now: Stamp,
         expires_at: Stamp,
     ) -> Result<()> {
         let what = "opening a session";
         let mut tx = self.pool.begin().await.map_err(attempt(what))?;
         sql::query(
-            "insert into sessions (token_sha256, user_id, created_at, used_at, expires_at)
-             values ($1, $2, $3, $3, $4)",
+            "insert into sessions
+                 (token_sha256, id, user_id, address, agent, created_at, used_at, expires_at)
+             values ($1, $2, $3, $4, $5, $6, $6, $7)",
         )
         .bind(token_sha256.as_slice())
+        .bind(Uuid::now_v7().to_string())
         .bind(user_id)
+        .bind(&whence.address)
+        .bind(&whence.agent)
         .bind(now.0)
         .bind(expires_at.0)
         .execute(&mut *tx)
@@ -135,6 +170,61 @@ impl Db {
             .map_err(attempt("ending a session"))?;
         Ok(())
     }
+
+    /// An account's sessions that are not over, the one used last first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn session_list(
+        &self,
+        user_id: &str,
+        idle: Duration,
+        now: Stamp,
+    ) -> Result<Vec<OpenSession>> {
+        let idle = i64::try_from(idle.as_micros()).unwrap_or(i64::MAX);
+        sql::query_as(
+            "select id, token_sha256, address, agent, created_at, used_at, expires_at
+             from sessions where user_id = $1 and expires_at > $2 and used_at > $3
+             order by used_at desc, id desc limit $4",
+        )
+        .bind(user_id)
+        .bind(now)
+        .bind(now.0.saturating_sub(idle))
+        .bind(PER_USER)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempt("listing sessions"))
+    }
+
+    /// Ends the session of that name, if it is the account's. Returns whether it was.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn session_end_one(&self, id: &str, user_id: &str) -> Result<bool> {
+        let done = sql::query("delete from sessions where id = $1 and user_id = $2")
+            .bind(id)
+            .bind(user_id)
+            .execute(&self.pool)
+            .await
+            .map_err(attempt("ending a session"))?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Ends every session of an account but `keep`. Returns how many.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn session_end_all(&self, user_id: &str, keep: Option<&[u8; 32]>) -> Result<u64> {
+        let done = sql::query(
+            "delete from sessions where user_id = $1 and ($2 is null or token_sha256 <> $2)",
+        )
+        .bind(user_id)
+        .bind(keep.map(<[u8; 32]>::as_slice))
+        .execute(&self.pool)
+        .await
+        .map_err(attempt("ending an account's sessions"))?;
+        Ok(done.rows_affected())
+    }
 }
 
 #[cfg(test)]
@@ -156,9 +246,15 @@ mod tests {
     async fn a_session_ends_by_age_by_idleness_and_by_hand() {
         let (_dir, db, id) = open().await;
         let start = Stamp(1);
-        db.session_add(&[1; 32], &id, start, start.plus(HOUR * 10))
-            .await
-            .unwrap();
+        db.session_add(
+            &[1; 32],
+            &id,
+            &Whence::default(),
+            start,
+            start.plus(HOUR * 10),
+        )
+        .await
+        .unwrap();
         let found = db.session_find(&[1; 32], HOUR, start).await.unwrap();
         assert_eq!(found.map(|s| s.user_name), Some("ada".to_owned()));
         let later = start.plus(HOUR);
@@ -181,9 +277,15 @@ mod tests {
     async fn a_new_password_ends_every_session_but_the_one_that_set_it() {
         let (_dir, db, id) = open().await;
         for n in 1..=3 {
-            db.session_add(&[n; 32], &id, Stamp(1), Stamp(1).plus(HOUR))
-                .await
-                .unwrap();
+            db.session_add(
+                &[n; 32],
+                &id,
+                &Whence::default(),
+                Stamp(1),
+                Stamp(1).plus(HOUR),
+            )
+            .await
+            .unwrap();
         }
         assert!(
             db.user_set_password(&id, "new", false, Some(&[2; 32]), Stamp(2))
@@ -206,12 +308,40 @@ mod tests {
         let (_dir, db, id) = open().await;
         for n in 0..60 {
             let at = Stamp(i64::from(n));
-            db.session_add(&[n; 32], &id, at, at.plus(HOUR))
+            db.session_add(&[n; 32], &id, &Whence::default(), at, at.plus(HOUR))
                 .await
                 .unwrap();
         }
         let first = db.session_find(&[0; 32], HOUR, Stamp(60)).await.unwrap();
         let last = db.session_find(&[59; 32], HOUR, Stamp(60)).await.unwrap();
         assert!(first.is_none() && last.is_some());
+    }
+
+    #[tokio::test]
+    async fn only_open_sessions_are_listed_and_nobody_ends_anothers() {
+        let (_dir, db, id) = open().await;
+        let start = Stamp(1);
+        let whence = Whence {
+            address: "192.0.2.7".to_owned(),
+            agent: "curl/8".to_owned(),
+        };
+        for (n, lasts) in [(1, HOUR * 9), (2, HOUR * 9), (3, HOUR)] {
+            db.session_add(&[n; 32], &id, &whence, start, start.plus(lasts))
+                .await
+                .unwrap();
+        }
+        let later = start.plus(HOUR);
+        db.session_touch(&[1; 32], later).await.unwrap();
+        let list = db.session_list(&id, HOUR * 2, later).await.unwrap();
+        assert_eq!(list.len(), 2, "one has expired: {list:?}");
+        assert_eq!(list[0].token_sha256, [1; 32], "the one used last");
+        assert_eq!((list[0].used_at, &*list[0].agent), (later, "curl/8"));
+        let fresh = db.session_list(&id, HOUR, later).await.unwrap();
+        assert_eq!(fresh.len(), 1, "one lay idle: {fresh:?}");
+        let other = list[1].id.as_str();
+        assert!(!db.session_end_one(other, "somebody").await.unwrap());
+        assert!(db.session_end_one(other, &id).await.unwrap());
+        assert_eq!(db.session_end_all(&id, Some(&[1; 32])).await.unwrap(), 1);
+        assert_eq!(db.session_end_all(&id, None).await.unwrap(), 1);
     }
 }

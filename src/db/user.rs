@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use Row;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -10,6 +11,8 @@ use crate::db::sql::{self, Row};
 use crate::db::{Db, Error, Page, Result, attempt};
 use crate::model::Stamp;
 
+/// Passwords remembered beside the present one: the last five may not be taken again.
+const FORMER_PASSWORDS: i64 = 4;
 /// Audit rows kept; the oldest go first.
 const AUDIT_ROWS: i64 = 100_000;
 
@@ -61,6 +64,8 @@ pub struct UserRow {
     pub role: Role,
     /// Everything but changing the password is refused until it is changed.
     pub must_change_password: bool,
+    /// Whether the login asks for a code beside the password.
+    pub totp: bool,
     /// When the account was made.
     pub created_at: Stamp,
 }
@@ -96,6 +101,7 @@ fn from_row(row: &Row) -> std::result::Result<UserRow, sqlx::Error> {
         password_hash: row.try_get("password_hash")?,
         role: Role::parse(&role),
         must_change_password: row.try_get("must_change_password")?,
+        totp: row.try_get("totp")?,
         created_at: Stamp(row.try_get("created_at")?),
     })
 }
@@ -149,7 +155,9 @@ impl Db {
     /// When the database cannot be read.
     pub async fn user_by_name(&self, name: &str) -> Result<Option<UserRow>> {
         let row = sql::query(
-            "select id, name, password_hash, role, must_change_password, created_at
+            "select id, name, password_hash, role, must_change_password, created_at,
+                 exists (select 1 from totp t
+                     where t.user_id = users.id and t.confirmed_at is not null) as totp
              from users where name = $1",
         )
         .bind(name)
@@ -168,7 +176,9 @@ impl Db {
     /// When the database cannot be read.
     pub async fn user_list(&self) -> Result<Vec<UserRow>> {
         let rows = sql::query(
-            "select id, name, password_hash, role, must_change_password, created_at
+            "select id, name, password_hash, role, must_change_password, created_at,
+                 exists (select 1 from totp t
+                     where t.user_id = users.id and t.confirmed_at is not null) as totp
              from users order by name limit 1000",
         )
         .fetch_all(&self.pool)
@@ -180,8 +190,28 @@ impl Db {
             .map_err(attempt("reading an account"))
     }
 
-    /// Sets a password and ends every session of the account but `keep`, in one
-    /// transaction. Returns whether the account exists.
+    /// Hashes of the passwords an account had last, the present one first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn user_last_passwords(&self, id: &str) -> Result<Vec<String>> {
+        sql::query_scalar(
+            "select password_hash from (
+                 select password_hash, 1 as present, 0 as replaced_at from users where id = $1
+                 union all
+                 select password_hash, 0 as present, replaced_at from former_passwords
+                 where user_id = $1) as known
+             order by present desc, replaced_at desc limit $2",
+        )
+        .bind(id)
+        .bind(FORMER_PASSWORDS + 1)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempt("reading former passwords"))
+    }
+
+    /// Sets a password, remembers the one before, and ends every session of the account
+    /// but `keep`, in one transaction. Returns whether the account exists.
     ///
     /// # Errors
     /// When the database cannot be written; nothing changed then.
@@ -195,6 +225,26 @@ impl Db {
     ) -> Result<bool> {
         let what = "changing a password";
         let mut tx = self.pool.begin().await.map_err(attempt(what))?;
+        sql::query(
+            "insert into former_passwords (user_id, password_hash, replaced_at)
+             select id, password_hash, $2 from users where id = $1
+             on conflict do nothing",
+        )
+        .bind(id)
+        .bind(now.0)
+        .execute(&mut *tx)
+        .await
+        .map_err(attempt(what))?;
+        sql::query(
+            "delete from former_passwords where user_id = $1 and password_hash not in
+                 (select password_hash from former_passwords where user_id = $1
+                  order by replaced_at desc, password_hash limit $2)",
+        )
+        .bind(id)
+        .bind(FORMER_PASSWORDS)
+        .execute(&mut *tx)
+        .await
+        .map_err(attempt(what))?;
         let done = sql::query(
             "update users set password_hash = $2, must_change_password = $3, updated_at = $4
              where id = $1",
@@ -335,5 +385,30 @@ impl Db {
             .map(read)
             .collect::<std::result::Result<_, _>>()
             .map_err(attempt("reading the audit record"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_five_passwords_are_remembered() {
+        let (_dir, db) = crate::db::testing::open().await;
+        db.user_add("ada", "h0", Role::Admin, true, Stamp(0))
+            .await
+            .unwrap();
+        let id = db.user_by_name("ada").await.unwrap().unwrap().id;
+        assert_eq!(db.user_last_passwords(&id).await.unwrap(), ["h0"]);
+        for n in 1..=7 {
+            let hash = format!("h{n}");
+            db.user_set_password(&id, &hash, false, None, Stamp(n))
+                .await
+                .unwrap();
+        }
+        let last = db.user_last_passwords(&id).await.unwrap();
+        assert_eq!(last, ["h7", "h6", "h5", "h4", "h3"]);
+        db.user_delete(&id).await.unwrap();
+        assert!(db.user_last_passwords(&id).await.unwrap().is_empty());
     }
 }

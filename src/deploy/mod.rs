@@ -8,6 +8,7 @@
 //! none) that is left to the reconciler, which asks before it claims one; a note says so.
 
 mod lan;
+pub mod webhook;
 
 pub use lan::Lan;
 

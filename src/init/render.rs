@@ -87,6 +87,7 @@ template!(Collector, "decnet-collector.service.j2", Unit<'a>);
 template!(Mutator, "decnet-mutator.service.j2", Unit<'a>);
 template!(Ingester, "decnet-ingester.service.j2", Unit<'a>);
 template!(Reconciler, "decnet-reconciler.service.j2", Unit<'a>);
+template!(Webhook, "decnet-webhook.service.j2", Unit<'a>);
 template!(
     LogrotateService,
     "decnet-logrotate.service.j2",
@@ -191,6 +192,7 @@ pub(super) fn units(choices: &Choices, around: &Surroundings) -> anyhow::Result<
             "mutator" => text(path, &Mutator { u: &unit })?,
             "ingester" => text(path, &Ingester { u: &unit })?,
             "reconciler" => text(path, &Reconciler { u: &unit })?,
+            "webhook" => text(path, &Webhook { u: &unit })?,
             other => anyhow::bail!("the registry row {other} has no unit template in deploy/"),
         });
     }

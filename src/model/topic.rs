@@ -52,6 +52,9 @@ pub const FLEET_CHANGED: &str = "fleet.changed";
 /// New lines in the event log or new rows in the database; carries only counts.
 pub const LOG: &str = "system.log";
 
+/// A receiver of events was added, changed or removed, or has deliveries back in line.
+pub const WEBHOOKS_CHANGED: &str = "system.webhook.subscriptions_changed";
+
 /// A credential row was written or seen again.
 pub const CREDENTIAL_CAPTURED: &str = "credential.captured";
 

@@ -113,7 +113,10 @@ pub const WORKERS: &[Worker] = &[
         shape: Shape::Server,
         threads: 2,
         topics_in: &["system.log", "system.*.health"],
-        topics_out: &["system.<worker>.control"],
+        topics_out: &[
+            "system.<worker>.control",
+            "system.webhook.subscriptions_changed",
+        ],
     },
     Worker {
         name: "collector",
@@ -170,6 +173,21 @@ pub const WORKERS: &[Worker] = &[
         threads: 1,
         topics_in: &["fleet.changed"],
         topics_out: &["decky.<host:name>.state"],
+    },
+    Worker {
+        name: "webhook",
+        aliases: &[],
+        summary: "Tells other systems what happens: signed, in their formats, nothing lost",
+        role: Role::Master,
+        in_target: true,
+        needs: &[Need::Database, Need::State, Need::Network],
+        shape: Shape::Pass,
+        threads: 1,
+        topics_in: &[
+            "system.webhook.subscriptions_changed",
+            "<patterns of the receivers>",
+        ],
+        topics_out: &[],
     },
     Worker {
         name: "web",

@@ -2,7 +2,10 @@
 
 pub mod descriptor;
 pub mod file;
+pub mod forwarded;
 pub mod http;
 pub mod lock;
+pub mod outbound;
+pub mod seal;
 pub mod store;
 pub mod tail;

@@ -40,7 +40,8 @@ pub(super) struct Caller {
 }
 
 impl Web {
-    async fn base(&self) -> String {
+    /// Where the API is, without a path.
+    pub(super) async fn base(&self) -> String {
         if let Some(url) = &self.api_url {
             return url.clone();
         }
@@ -108,6 +109,7 @@ impl Web {
         }
         Err(match (status, code.as_str()) {
             (StatusCode::UNAUTHORIZED, "unauthorized") => Failure::LoggedOut(back.to_owned()),
+            (StatusCode::UNAUTHORIZED, "totp-required") => Failure::CodeNeeded,
             (_, "password-change-required") => Failure::MustChange,
             _ => Failure::Api {
                 status,

@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::error;
+use super::{Web, error};
+use crate::net::forwarded;
+use crate::net::http::Peer;
 
 /// Longest time to the head of a reply.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -34,8 +36,16 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
-/// Wraps every route and the fallback.
-pub(super) async fn edge(request: Request, next: Next) -> Response {
+/// Wraps every route and the fallback. Behind a trusted proxy the address that pages see is
+/// the browser's, and cookies are for TLS alone where the browser used it.
+pub(super) async fn edge(State(web): State<Web>, mut request: Request, next: Next) -> Response {
+    let mut https = false;
+    if let Some(Peer(peer)) = request.extensions().get::<Peer>().copied() {
+        let trusted = web.trusted_proxies.as_slice();
+        https = forwarded::is_https(peer, request.headers(), trusted);
+        let browser = forwarded::client(peer, request.headers(), trusted);
+        request.extensions_mut().insert(Peer(browser));
+    }
     let safe = matches!(*request.method(), Method::GET | Method::HEAD);
     let fragment = request.headers().contains_key("hx-request");
     let mut response = if climbs(request.uri().path()) {
@@ -62,12 +72,28 @@ pub(super) async fn edge(request: Request, next: Next) -> Response {
         response.headers_mut().insert(name, to);
     }
     let headers = response.headers_mut();
+    if https {
+        for cookie in cookies_of(headers) {
+            headers.append(header::SET_COOKIE, cookie);
+        }
+    }
     for (name, value) in HEADERS {
         headers
             .entry(name)
             .or_insert(HeaderValue::from_static(value));
     }
     response
+}
+
+/// Takes the cookies of a reply out, to be sent for TLS alone.
+fn cookies_of(headers: &mut HeaderMap) -> Vec<HeaderValue> {
+    let header::Entry::Occupied(found) = headers.entry(header::SET_COOKIE) else {
+        return Vec::new();
+    };
+    let (_, values) = found.remove_entry_mult();
+    values
+        .filter_map(|value| HeaderValue::try_from([value.as_bytes(), b"; Secure"].concat()).ok())
+        .collect()
 }
 
 /// Whether a path has a segment of dots. Browsers resolve these themselves; in a name that is

@@ -9,6 +9,8 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 pub(super) enum Failure {
     /// Nobody is logged in, or no more; `0` is where to go back to.
     LoggedOut(String),
+    /// The login was right as far as it went; the account has a second factor.
+    CodeNeeded,
     /// The password must be changed first.
     MustChange,
     /// The API refused or failed.
@@ -32,6 +34,7 @@ impl Failure {
         match self {
             Failure::Api { detail, .. } => detail.clone(),
             Failure::LoggedOut(_) => "The session is over; log in again.".to_owned(),
+            Failure::CodeNeeded => "The code of the authenticator is missing.".to_owned(),
             Failure::MustChange => "Change the password first.".to_owned(),
             Failure::Unreachable(_) => "The API cannot be reached; try again.".to_owned(),
             Failure::Broken(_) => {
@@ -93,6 +96,7 @@ impl IntoResponse for Failure {
                 let to = format!("/login?next={}", super::text::encode(&back));
                 Redirect::to(&to).into_response()
             }
+            Failure::CodeNeeded => Redirect::to("/login").into_response(),
             Failure::MustChange => Redirect::to("/password").into_response(),
             Failure::Api {
                 status,

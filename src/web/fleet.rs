@@ -16,6 +16,7 @@ use super::visitor::{Posted, Visitor};
 
 struct Offer {
     name: String,
+    link: String,
     address: String,
     note: String,
 }
@@ -58,6 +59,7 @@ fn row(value: &Value, visitor: &Visitor) -> Row {
             .iter()
             .map(|offer| Offer {
                 name: word(offer, "name"),
+                link: text::encode(offer["name"].as_str().unwrap_or_default()),
                 address: word(offer, "address"),
                 note: word(offer, "note"),
             })
@@ -117,7 +119,7 @@ pub(super) async fn list(
         part,
         search: visible(&parameter(given, "search")),
         state: parameter(given, "state"),
-        fresh: format!("/fleet/part?{given}"),
+        fresh: format!("/fleet/-/part?{given}"),
         shell: Shell::new(&visitor, "Fleet", "/fleet"),
     })
 }
@@ -137,6 +139,10 @@ pub(super) async fn part(
 struct One {
     shell: Shell,
     decky: Row,
+    /// Services that can be set.
+    known: Vec<String>,
+    /// Those of them that it does not offer.
+    more: Vec<String>,
 }
 
 /// One decky.
@@ -147,10 +153,29 @@ pub(super) async fn one(
 ) -> Result<Response, Failure> {
     let path = format!("/deckies/{}", text::encode(&name));
     let found = web.get(&visitor.caller, &path).await?;
+    let decky = row(&found, &visitor);
+    let known = if visitor.admin {
+        services(&web, &visitor).await?
+    } else {
+        Vec::new()
+    };
+    let more = known.iter().filter(|name| {
+        let mut offers = decky.services.iter();
+        !offers.any(|offer| offer.name == **name)
+    });
     show(&One {
-        decky: row(&found, &visitor),
+        more: more.cloned().collect(),
+        known,
+        decky,
         shell: Shell::new(&visitor, visible(&name), "/fleet"),
     })
+}
+
+/// Every service there is.
+async fn services(web: &Web, visitor: &Visitor) -> Result<Vec<String>, Failure> {
+    let found = web.get(&visitor.caller, "/services").await?;
+    let all = found["items"].as_array().into_iter().flatten();
+    Ok(all.map(|one| word(one, "name")).collect())
 }
 
 /// Path words of orders, and what they mean.

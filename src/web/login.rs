@@ -12,6 +12,7 @@ use serde_json::json;
 use super::client::Caller;
 use super::error::Failure;
 use super::page::{Look, back, local};
+use super::second::{self, Pending};
 use super::visitor::{self, Posted, SESSION};
 use super::{Web, assets, text};
 
@@ -25,7 +26,13 @@ struct Login {
     problem: String,
 }
 
-fn login(headers: &HeaderMap, next: &str, name: &str, problem: &str) -> Result<Response, Failure> {
+/// The login page, which says `problem`.
+pub(super) fn again(
+    headers: &HeaderMap,
+    next: &str,
+    name: &str,
+    problem: &str,
+) -> Result<Response, Failure> {
     let page = Login {
         css: assets::link("app.css"),
         theme: Look::of(headers).theme,
@@ -44,7 +51,7 @@ fn parameter(uri: &Uri, name: &str) -> String {
 
 /// The login page.
 pub(super) async fn form(uri: Uri, headers: HeaderMap) -> Result<Response, Failure> {
-    login(&headers, &parameter(&uri, "next"), "", "")
+    again(&headers, &parameter(&uri, "next"), "", "")
 }
 
 /// Logs in.
@@ -55,27 +62,36 @@ pub(super) async fn submit(State(web): State<Web>, request: Request) -> Result<R
     let headers = parts.headers.clone();
     let fields = visitor::fields(Request::from_parts(parts, body)).await?;
     let field = |name: &str| fields.get(name).map_or("", String::as_str);
-    let body = json!({"username": field("username"), "password": field("password")});
-    let said = web.send(&caller, Method::POST, "/auth/login", &body).await;
-    let next = field("next");
-    match said {
-        Ok(said) => {
-            let token = said["token"].as_str().unwrap_or_default();
-            let mut response = Redirect::to(local(next)).into_response();
-            set_session(&mut response, token, "");
-            Ok(response)
-        }
-        Err(Failure::LoggedOut(_)) => login(
-            &headers,
-            next,
-            field("username"),
-            "Wrong user name or password.",
-        ),
-        Err(failure @ Failure::Api { .. }) => {
-            login(&headers, next, field("username"), &failure.detail())
-        }
-        Err(other) => Err(other),
+    let given = Pending {
+        name: field("username").to_owned(),
+        password: field("password").to_owned(),
+        next: field("next").to_owned(),
+    };
+    let problem = match attempt(&web, &caller, &given, None).await {
+        Err(Failure::CodeNeeded) => return second::ask(&web, &headers, given),
+        Err(Failure::LoggedOut(_)) => "Wrong user name or password.".to_owned(),
+        Err(failure @ Failure::Api { .. }) => failure.detail(),
+        done => return done,
+    };
+    again(&headers, &given.next, &given.name, &problem)
+}
+
+/// Logs in and leads to where one wanted to go.
+pub(super) async fn attempt(
+    web: &Web,
+    caller: &Caller,
+    given: &Pending,
+    code: Option<&str>,
+) -> Result<Response, Failure> {
+    let mut body = json!({"username": given.name, "password": given.password});
+    if let Some(code) = code {
+        body["totp"] = code.into();
     }
+    let said = web.send(caller, Method::POST, "/auth/login", &body).await?;
+    let mut response = Redirect::to(local(&given.next)).into_response();
+    let token = said["token"].as_str().unwrap_or_default();
+    set_session(&mut response, token, "");
+    Ok(response)
 }
 
 fn set_session(response: &mut Response, token: &str, more: &str) {
@@ -95,8 +111,13 @@ pub(super) async fn logout(State(web): State<Web>, posted: Posted) -> Result<Res
         tracing::warn!("logging out: {}", failure.detail());
     }
     let mut response = Redirect::to("/login").into_response();
-    set_session(&mut response, "", "; Max-Age=0");
+    end_session(&mut response);
     Ok(response)
+}
+
+/// Takes the session's cookie away.
+pub(super) fn end_session(response: &mut Response) {
+    set_session(response, "", "; Max-Age=0");
 }
 
 #[derive(Template)]

@@ -6,11 +6,14 @@
 //! formatted) and a template; attackers' bytes go through [`text::visible`] and are escaped
 //! by the template.
 
+mod account;
 mod assets;
 mod attackers;
 mod client;
+mod config;
 mod credentials;
 mod deploy;
+mod docs;
 mod edge;
 mod error;
 mod files;
@@ -21,11 +24,16 @@ mod map;
 mod overview;
 mod page;
 mod router;
+mod schema;
+mod second;
+mod services;
 mod sessions;
 mod settings;
 mod stream;
 mod text;
+mod totp;
 mod visitor;
+mod webhooks;
 mod workers;
 
 use std::io::ErrorKind;
@@ -34,6 +42,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use ipnet::IpNet;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -55,11 +64,13 @@ pub struct State {
     note: PathBuf,
     key: PathBuf,
     api_bind: String,
+    trusted_proxies: Vec<IpNet>,
     client: reqwest::Client,
     stop: CancellationToken,
     /// Makes form tokens that only this process accepts.
     secret: [u8; 32],
     assets: assets::Assets,
+    waiting: second::Waiting,
 }
 
 impl Deref for Web {
@@ -81,10 +92,12 @@ impl Web {
             note: config.paths.run.join("api.addr"),
             key: config.paths.web_key(),
             api_bind: config.api.bind.to_string(),
+            trusted_proxies: config.web.trusted_proxies.clone(),
             client: client::make().context("making the HTTP client")?,
             stop,
             secret: rand::random(),
             assets: assets::Assets::default(),
+            waiting: second::Waiting::default(),
         })))
     }
 }

@@ -91,6 +91,8 @@ pub(super) struct Shell {
     pub(super) said: String,
     /// Path and query of this page.
     pub(super) here: String,
+    /// Back to the beginning of the list this page shows a later part of; empty elsewhere.
+    pub(super) newest: String,
     /// Navigation.
     pub(super) groups: Vec<Group>,
     /// URLs of the assets.
@@ -126,9 +128,12 @@ const NAVIGATION: [(&str, &[Entry]); 3] = [
         &[
             ("/fleet", "Fleet", false),
             ("/workers", "Workers", false),
+            ("/webhooks", "Webhooks", true),
             ("/account", "Account", false),
             ("/users", "Users", true),
             ("/audit", "Audit", true),
+            ("/config", "Config", true),
+            ("/docs", "API", false),
         ],
     ),
 ];
@@ -159,6 +164,7 @@ impl Shell {
             theme: visitor.look.theme,
             zone: visitor.look.zone.clone(),
             said: visitor.said.clone().unwrap_or_default(),
+            newest: newest_link(&visitor.here),
             here: visitor.here.clone(),
             groups,
             css: assets::link("app.css"),
@@ -212,13 +218,37 @@ pub(super) fn next_link(here: &str, next: &serde_json::Value) -> String {
         serde_json::Value::Number(number) => number.to_string(),
         _ => return String::new(),
     };
-    let (path, query) = here.split_once('?').unwrap_or((here, ""));
-    let mut link = format!("{path}?");
-    for (name, value) in super::text::pairs(query).filter(|(name, _)| name != "before") {
-        link.push_str(&format!("{name}={}&", super::text::encode(&value)));
+    let (path, kept) = without_before(here);
+    let between = if kept.is_empty() { "" } else { "&" };
+    format!(
+        "{path}?{kept}{between}before={}",
+        super::text::encode(&next)
+    )
+}
+
+/// The link from a later part of a list to its beginning; empty where this is it.
+fn newest_link(here: &str) -> String {
+    let (_, query) = here.split_once('?').unwrap_or((here, ""));
+    if !super::text::pairs(query).any(|(name, _)| name == "before") {
+        return String::new();
     }
-    link.push_str(&format!("before={}", super::text::encode(&next)));
-    link
+    match without_before(here) {
+        (path, kept) if kept.is_empty() => path.to_owned(),
+        (path, kept) => format!("{path}?{kept}"),
+    }
+}
+
+/// Path and query of a page, the place in its list left out.
+fn without_before(here: &str) -> (&str, String) {
+    let (path, query) = here.split_once('?').unwrap_or((here, ""));
+    let kept: Vec<String> = super::text::pairs(query)
+        .filter(|(name, _)| name != "before")
+        .map(|(name, value)| {
+            let name = super::text::encode(&name);
+            format!("{name}={}", super::text::encode(&value))
+        })
+        .collect();
+    (path, kept.join("&"))
 }
 
 /// The query for the API: of what the page was asked, what the API knows; empty values are
@@ -255,6 +285,13 @@ mod tests {
         let link = next_link("/live?q=a%20b&before=9", &serde_json::json!(5));
         assert_eq!(link, "/live?q=a%20b&before=5");
         assert_eq!(next_link("/live", &serde_json::Value::Null), "");
+        assert_eq!(
+            next_link("/live?before=9", &serde_json::json!(5)),
+            "/live?before=5"
+        );
+        assert_eq!(newest_link("/live?q=a%20b&before=9"), "/live?q=a%20b");
+        assert_eq!(newest_link("/live?before=9"), "/live");
+        assert_eq!(newest_link("/live?q=before"), "");
         assert_eq!(query("q=&src=1.2.3.4&evil=1", &["q", "src"]), "src=1.2.3.4");
     }
 }

@@ -5,8 +5,9 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 
 use super::{
-    Web, assets, attackers, credentials, deploy, edge, error, files, fleet, live, login, map,
-    overview, sessions, settings, stream, workers,
+    Web, account, assets, attackers, config, credentials, deploy, docs, edge, error, files, fleet,
+    live, login, map, overview, second, services, sessions, settings, stream, totp, webhooks,
+    workers,
 };
 
 /// Largest form.
@@ -17,6 +18,7 @@ pub fn router(web: Web) -> Router {
     Router::new()
         // in and out
         .route("/login", get(login::form).post(login::submit))
+        .route("/login/code", post(second::submit))
         .route("/logout", post(login::logout))
         .route("/password", get(login::password).post(login::change))
         .route("/look", post(settings::look))
@@ -42,12 +44,22 @@ pub fn router(web: Web) -> Router {
         .route("/artifacts/{sha256}/{form}", get(files::download_one))
         // the installation
         .route("/fleet", get(fleet::list))
-        .route("/fleet/part", get(fleet::part))
+        // No decky is called so: names begin with a letter or a digit.
+        .route("/fleet/-/part", get(fleet::part))
         .route("/deploy", get(deploy::form).post(deploy::submit))
         .route("/jobs", get(deploy::list))
         .route("/jobs/{id}", get(deploy::one))
         .route("/jobs/{id}/part", get(deploy::part))
         .route("/fleet/{name}", get(fleet::one))
+        .route("/fleet/{name}/services", get(services::choose))
+        .route(
+            "/fleet/{name}/services/{service}",
+            get(services::page).post(services::set),
+        )
+        .route(
+            "/fleet/{name}/services/{service}/remove",
+            get(services::confirm).post(services::remove),
+        )
         .route("/fleet/{name}/{verb}", get(fleet::confirm).post(fleet::act))
         .route("/workers", get(workers::page))
         .route("/workers/part", get(workers::part))
@@ -55,19 +67,39 @@ pub fn router(web: Web) -> Router {
         .route("/workers/start-all", post(workers::start_all))
         .route("/workers/{name}", get(workers::log))
         .route("/workers/{name}/{verb}", post(workers::act))
-        .route("/account", get(settings::account))
-        .route("/account/tokens", post(settings::add_token))
-        .route("/account/tokens/{id}/revoke", post(settings::revoke_token))
+        .route("/webhooks", get(webhooks::list).post(webhooks::add))
+        .route("/webhooks/{id}", get(webhooks::one))
+        .route(
+            "/webhooks/{id}/{verb}",
+            get(webhooks::confirm).post(webhooks::act),
+        )
+        .route(
+            "/webhooks/{id}/deliveries/{delivery}/replay",
+            post(webhooks::replay),
+        )
+        .route("/account", get(account::page))
+        .route("/account/sessions/{id}/end", post(account::end_session))
+        .route("/account/logout-all", post(account::logout_all))
+        .route("/account/totp", post(totp::begin))
+        .route("/account/totp/confirm", post(totp::confirm))
+        .route("/account/totp/end", post(totp::end))
+        .route("/account/tokens", post(account::add_token))
+        .route("/account/tokens/{id}/revoke", post(account::revoke_token))
         .route("/users", get(settings::users).post(settings::add_user))
         .route(
             "/users/{id}/{verb}",
             get(settings::confirm).post(settings::change_user),
         )
         .route("/audit", get(settings::audit))
+        .route("/config", get(config::page))
+        .route("/docs", get(docs::page))
         // the rest
         .route("/assets/{hash}/{name}", get(assets::serve))
         .fallback(error::not_found)
         .layer(DefaultBodyLimit::max(FORM_BYTES))
-        .layer(axum::middleware::from_fn(edge::edge))
+        .layer(axum::middleware::from_fn_with_state(
+            web.clone(),
+            edge::edge,
+        ))
         .with_state(web)
 }

@@ -1,4 +1,4 @@
-//! One's own account, other people's, and what everybody did.
+//! How pages look, everybody's accounts, and what everybody did.
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -27,102 +27,13 @@ pub(super) async fn look(posted: Posted) -> Response {
     response
 }
 
-#[derive(Template)]
-#[template(path = "account.html", config = "src/askama.toml")]
-struct Account {
-    shell: Shell,
-    role: String,
-    expires: When,
-    tokens: Vec<Token>,
-    /// One that was just made, shown once.
-    made: String,
-    problem: String,
-}
-
-struct Token {
-    id: String,
-    name: String,
-    role: String,
-    created: When,
-    expires: When,
-    used: When,
-}
-
-/// One's own account.
-pub(super) async fn account(State(web): State<Web>, visitor: Visitor) -> Result<Response, Failure> {
-    account_page(&web, &visitor, String::new(), String::new()).await
-}
-
-async fn account_page(
-    web: &Web,
-    visitor: &Visitor,
-    made: String,
-    problem: String,
-) -> Result<Response, Failure> {
-    let me = web.get(&visitor.caller, "/auth/me").await?;
-    let found = web.get(&visitor.caller, "/auth/tokens").await?;
-    let rows = found["items"].as_array().map_or(&[][..], Vec::as_slice);
-    let tz = visitor.look.tz();
-    show(&Account {
-        role: word(&me, "role"),
-        expires: when(&me, "expires_at", tz),
-        tokens: rows
-            .iter()
-            .map(|row| Token {
-                id: text::encode(row["id"].as_str().unwrap_or_default()),
-                name: word(row, "name"),
-                role: word(row, "role"),
-                created: when(row, "created_at", tz),
-                expires: when(row, "expires_at", tz),
-                used: when(row, "last_used_at", tz),
-            })
-            .collect(),
-        made,
-        problem,
-        shell: Shell::new(visitor, "Account", "/account"),
-    })
-}
-
-/// Makes an API token and shows it once.
-pub(super) async fn add_token(State(web): State<Web>, posted: Posted) -> Result<Response, Failure> {
-    let mut body = json!({"name": posted.field("name"), "role": posted.field("role")});
-    if let Ok(days) = posted.field("days").parse::<u32>() {
-        body["expires_in_days"] = days.into();
-    }
-    let caller = &posted.visitor.caller;
-    match web.send(caller, Method::POST, "/auth/tokens", &body).await {
-        Ok(made) => {
-            let token = word(&made, "token");
-            account_page(&web, &posted.visitor, token, String::new()).await
-        }
-        Err(failure @ Failure::Api { .. }) => {
-            account_page(&web, &posted.visitor, String::new(), failure.detail()).await
-        }
-        Err(other) => Err(other),
-    }
-}
-
-/// Ends an API token.
-pub(super) async fn revoke_token(
-    State(web): State<Web>,
-    Path(id): Path<String>,
-    posted: Posted,
-) -> Result<Response, Failure> {
-    let path = format!("/auth/tokens/{}", text::encode(&id));
-    let caller = &posted.visitor.caller;
-    match web.send(caller, Method::DELETE, &path, &json!({})).await {
-        Ok(_) => Ok(back("/account", "The token was revoked.")),
-        Err(failure @ Failure::Api { .. }) => Ok(back("/account", &failure.detail())),
-        Err(other) => Err(other),
-    }
-}
-
 struct User {
     id: String,
     name: String,
     link: String,
     role: String,
     must_change: bool,
+    totp: bool,
     created: When,
     own: bool,
 }
@@ -155,6 +66,7 @@ async fn users_page(
                 link: text::encode(row["username"].as_str().unwrap_or_default()),
                 role: word(row, "role"),
                 must_change: row["must_change_password"] == true,
+                totp: row["totp_enabled"] == true,
                 created: when(row, "created_at", visitor.look.tz()),
                 own: row["username"] == visitor.name.as_str(),
             })
@@ -184,7 +96,7 @@ pub(super) async fn add_user(State(web): State<Web>, posted: Posted) -> Result<R
     }
 }
 
-/// Asks before an account is deleted or its password reset.
+/// Asks before something is done to an account that it would notice.
 pub(super) async fn confirm(
     visitor: Visitor,
     Path((id, verb)): Path<(String, String)>,
@@ -202,6 +114,16 @@ pub(super) async fn confirm(
             format!("Give {name} a new password?"),
             "Its sessions end. The new password is shown once and must be changed at the next login.",
             "Reset",
+        ),
+        "reset-totp" => (
+            format!("Take the second factor of {name} away?"),
+            "The password alone opens the account again, until another is set up. Its sessions end.",
+            "Take it away",
+        ),
+        "end-sessions" => (
+            format!("End every session of {name}?"),
+            "Wherever it is logged in, it must log in again. Its API tokens stay.",
+            "End them",
         ),
         _ => return Ok(not_found().await),
     };
@@ -228,6 +150,14 @@ pub(super) async fn change_user(
         "reset" => {
             let path = format!("{path}/reset-password");
             web.send(caller, Method::PUT, &path, &json!({})).await
+        }
+        "reset-totp" => {
+            let path = format!("{path}/totp");
+            web.send(caller, Method::DELETE, &path, &json!({})).await
+        }
+        "end-sessions" => {
+            let path = format!("{path}/sessions");
+            web.send(caller, Method::DELETE, &path, &json!({})).await
         }
         "role" => {
             let path = format!("{path}/role");

@@ -49,6 +49,15 @@ struct Fragment {
 struct Page {
     shell: Shell,
     part: Part,
+    /// What became of each when all were started; longer than what is carried to the next
+    /// page, so it is shown on this one.
+    started: Vec<Started>,
+}
+
+struct Started {
+    worker: String,
+    outcome: String,
+    detail: String,
 }
 
 fn row(value: &Value) -> Row {
@@ -97,10 +106,14 @@ async fn look(web: &Web, visitor: &Visitor) -> Result<Part, Failure> {
 
 /// The panel.
 pub(super) async fn page(State(web): State<Web>, visitor: Visitor) -> Result<Response, Failure> {
-    let part = look(&web, &visitor).await?;
+    with(&web, &visitor, Vec::new()).await
+}
+
+async fn with(web: &Web, visitor: &Visitor, started: Vec<Started>) -> Result<Response, Failure> {
     show(&Page {
-        shell: Shell::new(&visitor, "Workers", "/workers"),
-        part,
+        part: look(web, visitor).await?,
+        shell: Shell::new(visitor, "Workers", "/workers"),
+        started,
     })
 }
 
@@ -135,27 +148,19 @@ pub(super) async fn start_all(State(web): State<Web>, posted: Posted) -> Result<
     let done = web
         .send(&posted.visitor.caller, Method::POST, path, &json!({}))
         .await;
-    let said = match done {
+    match done {
         Ok(done) => {
-            let all = done["workers"].as_array().map_or(&[][..], Vec::as_slice);
-            let each: Vec<String> = all
-                .iter()
-                .map(|one| {
-                    let outcome = word(one, "outcome");
-                    match one["detail"].as_str() {
-                        Some(why) => {
-                            format!("{}: {outcome} ({})", word(one, "worker"), visible(why))
-                        }
-                        None => format!("{}: {outcome}", word(one, "worker")),
-                    }
-                })
-                .collect();
-            each.join("; ")
+            let all = done["workers"].as_array().into_iter().flatten();
+            let started = all.map(|one| Started {
+                worker: word(one, "worker"),
+                outcome: word(one, "outcome"),
+                detail: word(one, "detail"),
+            });
+            with(&web, &posted.visitor, started.collect()).await
         }
-        Err(failure @ Failure::Api { .. }) => failure.detail(),
-        Err(other) => return Err(other),
-    };
-    Ok(back("/workers", &said))
+        Err(failure @ Failure::Api { .. }) => Ok(back("/workers", &failure.detail())),
+        Err(other) => Err(other),
+    }
 }
 
 #[derive(Template)]

@@ -19,6 +19,7 @@ pub mod collector;
 pub mod ingester;
 pub mod mutator;
 pub mod reconciler;
+pub mod webhook;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -120,6 +120,12 @@ impl Browser {
         field.select_by_value(value).await.unwrap();
     }
 
+    /// Chooses a value of a list inside what a selector names.
+    pub(crate) async fn choose_in(&self, within: &str, name: &str, value: &str) {
+        let field = self.find(&format!("{within} [name='{name}']")).await;
+        field.select_by_value(value).await.unwrap();
+    }
+
     /// Presses the first button or link whose visible text is or begins with `text`.
     #[track_caller]
     pub(crate) fn press<'a>(&'a self, text: &'a str) -> impl Future<Output = ()> + 'a {

@@ -10,11 +10,16 @@
     reason = "a test may stop on the first surprise and says why it is skipped"
 )]
 
+#[path = "../it/authenticator.rs"]
+mod authenticator;
 mod axe;
 mod driver;
 mod hostile;
 mod lab;
 mod login;
+#[path = "../it/support/receiver.rs"]
+mod receiver;
+mod told;
 mod watch;
 
 /// One test at a time on a runtime of its own.

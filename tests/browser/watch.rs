@@ -144,6 +144,16 @@ fn a_viewer_sees_no_orders_and_no_page_has_a_serious_barrier() {
     }
     let lab = Lab::start(1, &[]);
     attack(&lab);
+    let url = "https://hooks.example.com/";
+    lab.decnet(&[
+        "webhook",
+        "add",
+        "soc",
+        "--url",
+        url,
+        "--pattern",
+        "decky.>",
+    ]);
     block_on(async {
         let browser = Browser::open(&lab).await;
         let mut barriers = axe::violations(&browser).await;
@@ -164,11 +174,16 @@ fn a_viewer_sees_no_orders_and_no_page_has_a_serious_barrier() {
             format!("/fleet/{decky}"),
             format!("/fleet/{decky}/teardown"),
             "/workers".to_owned(),
+            "/webhooks".to_owned(),
+            "/webhooks/soc".to_owned(),
             "/deploy".to_owned(),
             "/jobs".to_owned(),
             "/account".to_owned(),
             "/users".to_owned(),
             "/audit".to_owned(),
+            "/config".to_owned(),
+            "/docs".to_owned(),
+            format!("/fleet/{decky}/services/http"),
             "/password".to_owned(),
             "/nowhere".to_owned(),
         ];
@@ -193,9 +208,18 @@ fn a_viewer_sees_no_orders_and_no_page_has_a_serious_barrier() {
         viewer.log_in(name, password).await;
         viewer.find("nav").await;
         for page in &pages {
-            let admin_only = ["/users", "/audit", "/password", "/nowhere", "/deploy"]
-                .contains(&page.as_str())
-                || page.ends_with("/teardown");
+            let admin_only = [
+                "/users",
+                "/audit",
+                "/config",
+                "/password",
+                "/nowhere",
+                "/deploy",
+            ]
+            .contains(&page.as_str())
+                || page.ends_with("/teardown")
+                || page.starts_with("/webhooks")
+                || page.ends_with("/services/http");
             viewer.go(page).await;
             viewer.find("h1").await;
             // One's own tokens are one's own.

@@ -11,3 +11,4 @@ mod ftp;
 mod http;
 mod redis;
 mod support;
+mod webhook;

@@ -21,10 +21,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("persona", &["model"]),
     ("fleet", &["model", "config", "persona"]),
     ("capture", &["model", "persona"]),
+    ("export", &["model"]),
     // what is asked of the fleet becomes rows, for the command line and the API alike
     (
         "deploy",
-        &["model", "config", "netns", "db", "persona", "fleet"],
+        &[
+            "model", "config", "net", "netns", "bus", "db", "persona", "fleet", "export",
+        ],
     ),
     // faces attackers: can speak event lines and nothing else
     ("decoy", &["model", "config", "net", "syslog", "persona"]),
@@ -33,14 +36,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "worker",
         &[
             "model", "config", "net", "netns", "syslog", "bus", "db", "systemd", "docker",
-            "persona", "fleet", "capture", "decoy",
+            "persona", "fleet", "capture", "export", "deploy", "decoy",
         ],
     ),
     (
         "api",
         &[
             "model", "config", "net", "syslog", "bus", "db", "systemd", "docker", "persona",
-            "fleet", "capture", "deploy", "worker",
+            "fleet", "capture", "export", "deploy", "worker",
         ],
     ),
     ("web", &["model", "config", "net", "worker"]),

@@ -7,6 +7,7 @@
 )]
 
 mod api;
+mod authenticator;
 mod bus;
 mod capture;
 mod cli;
@@ -22,4 +23,5 @@ mod reconciler;
 mod support;
 mod transcript;
 mod web;
+mod webhook;
 mod wire;

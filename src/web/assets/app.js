@@ -4,8 +4,31 @@
 
 const theme = () => getComputedStyle(document.documentElement);
 
+// A part that could not be fetched says since when it is old; the next one that comes says
+// nothing. Times are in the zone of the page.
+const fetched = new WeakMap();
+function upToDate(part) {
+  fetched.set(part, new Date());
+  const note = part.previousElementSibling;
+  if (note && note.matches('[data-old]')) note.remove();
+}
+function outdated(part) {
+  if (!fetched.has(part) || (part.previousElementSibling && part.previousElementSibling.matches('[data-old]'))) return;
+  let since = fetched.get(part).toLocaleTimeString();
+  try {
+    since = new Intl.DateTimeFormat('sv-SE', { timeZone: document.documentElement.dataset.zone, timeStyle: 'medium' }).format(fetched.get(part));
+  } catch { /* The server's own zone has no name that a browser knows. */ }
+  const note = document.createElement('p');
+  note.className = 'problem';
+  note.setAttribute('role', 'status');
+  note.dataset.old = '';
+  note.textContent = 'Not up to date since ' + since + ': the dashboard did not answer. It is asked again.';
+  part.before(note);
+}
+
 // Parts of pages: fetched again every so often, or when a stream says that they changed.
 function keepFresh(part) {
+  upToDate(part);
   const refresh = () => {
     // A form in use, or something selected, is not pulled away.
     if (document.hidden || part.contains(document.activeElement)) return;
@@ -19,6 +42,7 @@ function keepFresh(part) {
       if (!first) refresh();
       first = false;
     });
+    source.addEventListener('error', () => outdated(part));
     addEventListener('pagehide', () => source.close());
   }
 }
@@ -168,6 +192,10 @@ function play(bar) {
 document.querySelectorAll('[data-fresh]').forEach(keepFresh);
 document.querySelectorAll('[data-stream]').forEach(follow);
 document.querySelectorAll('[data-player]').forEach(play);
+for (const failed of ['htmx:responseError', 'htmx:sendError', 'htmx:timeout']) {
+  document.body.addEventListener(failed, (event) => outdated(event.detail.target));
+}
+document.body.addEventListener('htmx:afterSwap', (event) => upToDate(event.detail.target));
 const charts = () => document.querySelectorAll('[data-chart]').forEach(draw);
 charts();
 document.body.addEventListener('htmx:afterSwap', charts);

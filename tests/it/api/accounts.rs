@@ -50,9 +50,13 @@ async fn a_viewer_changes_nothing_but_what_is_its_own() {
     let own = [
         "/api/v1/auth/login",
         "/api/v1/auth/logout",
+        "/api/v1/auth/logout-all",
+        "/api/v1/auth/sessions/x",
         "/api/v1/auth/change-password",
         "/api/v1/auth/tokens",
         "/api/v1/auth/tokens/x",
+        "/api/v1/auth/totp",
+        "/api/v1/auth/totp/confirm",
     ];
     for (method, path, _) in operations() {
         if method == Method::GET || own.contains(&path.as_str()) {
@@ -65,6 +69,7 @@ async fn a_viewer_changes_nothing_but_what_is_its_own() {
         assert_eq!(reply.problem(), "admin-only");
     }
     for path in [
+        "/config",
         "/config/users",
         "/audit",
         "/workers/api/log",
@@ -134,6 +139,75 @@ async fn an_account_is_made_changed_and_deleted_and_each_is_on_record() {
 }
 
 #[tokio::test]
+async fn sessions_are_seen_ended_one_by_one_all_at_once_and_by_administrators() {
+    let api = TestApi::new().await;
+    api.account("vera", Role::Viewer).await;
+    let body = json!({"username": "vera", "password": super::PASSWORD}).to_string();
+    let mut login = request(Method::POST, "/api/v1/auth/login", "", Body::from(body));
+    login
+        .headers_mut()
+        .insert("user-agent", "Browser/1".parse().unwrap());
+    let first = api.send(login).await.body;
+    let first = first["token"].as_str().unwrap();
+    let second = api.viewer().await;
+    let sessions = "/api/v1/auth/sessions";
+    let list = api.get(sessions, first).await.body;
+    let rows = list["items"].as_array().unwrap();
+    assert_eq!(rows.len(), 2, "{list}");
+    let own = rows.iter().find(|row| row["current"] == true).unwrap();
+    assert_eq!(own["agent"], "Browser/1");
+    assert_eq!(own["address"], "192.0.2.1");
+    let other = rows.iter().find(|row| row["current"] == false).unwrap();
+    assert!(other["agent"].is_null(), "{other}");
+    let end = |id: &serde_json::Value, token: &str| {
+        let path = format!("{sessions}/{}", id.as_str().unwrap());
+        request(Method::DELETE, &path, token, Body::empty())
+    };
+    let stranger = api.admin().await;
+    let foreign = api.send(end(&other["id"], &stranger)).await;
+    assert_eq!(foreign.status, StatusCode::NOT_FOUND);
+    let ended = api.send(end(&other["id"], first)).await;
+    assert_eq!(ended.status, StatusCode::NO_CONTENT);
+    let me = "/api/v1/auth/me";
+    assert_eq!(
+        api.get(me, &second).await.status,
+        StatusCode::UNAUTHORIZED,
+        "at once"
+    );
+    assert_eq!(api.get(me, first).await.status, StatusCode::OK);
+
+    let third = api.viewer().await;
+    let out = api.post("/api/v1/auth/logout-all", first, &json!({})).await;
+    assert_eq!(out.status, StatusCode::NO_CONTENT);
+    for token in [first, third.as_str()] {
+        assert_eq!(api.get(me, token).await.status, StatusCode::UNAUTHORIZED);
+    }
+
+    let fourth = api.viewer().await;
+    let tokens = json!({"name": "script", "role": "viewer"});
+    let key = api.post("/api/v1/auth/tokens", &fourth, &tokens).await.body;
+    let key = key["token"].as_str().unwrap();
+    assert_eq!(api.get(sessions, key).await.problem(), "session-needed");
+    let vera = api.db.user_by_name("vera").await.unwrap().unwrap().id;
+    let path = format!("/api/v1/config/users/{vera}/sessions");
+    let all = request(Method::DELETE, &path, &stranger, Body::empty());
+    assert_eq!(api.send(all).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(api.get(me, &fourth).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(api.get(me, key).await.status, StatusCode::OK, "tokens stay");
+    let audit = api.db.audit_latest(4).await.unwrap();
+    let actions: Vec<&str> = audit.iter().map(|row| row.action.as_str()).collect();
+    assert_eq!(
+        actions,
+        [
+            "user.end-sessions",
+            "token.add",
+            "logout-all",
+            "session.end"
+        ]
+    );
+}
+
+#[tokio::test]
 async fn an_api_token_does_what_it_may_until_it_is_revoked_or_over() {
     let api = TestApi::new().await;
     let admin = api.admin().await;
@@ -195,20 +269,62 @@ async fn an_api_token_does_what_it_may_until_it_is_revoked_or_over() {
     );
 }
 
+/// The address that a login with these headers is recorded under.
+async fn recorded(api: &TestApi, headers: &[(&'static str, &str)]) -> String {
+    let body = json!({"username": "nobody", "password": "x"}).to_string();
+    let mut login = request(Method::POST, "/api/v1/auth/login", "", Body::from(body));
+    for (name, value) in headers {
+        login.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    api.send(login).await;
+    api.db.audit_latest(1).await.unwrap()[0].address.clone()
+}
+
 #[tokio::test]
 async fn only_the_dashboard_of_this_host_may_say_where_a_browser_is() {
     let api = TestApi::new().await;
-    for (key, expected) in [("", "192.0.2.1"), ("guess", "192.0.2.1")] {
-        let body = json!({"username": "nobody", "password": "x"}).to_string();
-        let mut login = request(Method::POST, "/api/v1/auth/login", "", Body::from(body));
-        login
-            .headers_mut()
-            .insert("x-forwarded-for", "203.0.113.9".parse().unwrap());
-        login
-            .headers_mut()
-            .insert("x-decnet-web", key.parse().unwrap());
-        api.send(login).await;
-        let audit = api.db.audit_latest(1).await.unwrap();
-        assert_eq!(audit[0].address, expected);
+    api.api.write_web_key().unwrap();
+    let key = std::fs::read_to_string(api.dir.path().join("run/web.key")).unwrap();
+    for (key, expected) in [
+        ("", "192.0.2.1"),
+        ("guess", "192.0.2.1"),
+        (key.as_str(), "203.0.113.9"),
+    ] {
+        let headers = [("x-forwarded-for", "203.0.113.9"), ("x-decnet-web", key)];
+        assert_eq!(recorded(&api, &headers).await, expected, "{key}");
     }
+}
+
+#[tokio::test]
+async fn proxies_that_the_settings_name_may_say_it_too() {
+    let forwarded = [("x-forwarded-for", "6.6.6.6, 203.0.113.9, 192.0.2.77")];
+    for (proxies, expected) in [
+        ("192.0.2.0/24", "203.0.113.9"),
+        ("192.0.2.1", "192.0.2.77"),
+        ("10.0.0.0/8", "192.0.2.1"),
+    ] {
+        let api = TestApi::with(&[("DECNET_API_TRUSTED_PROXIES", proxies)]).await;
+        assert_eq!(recorded(&api, &forwarded).await, expected, "{proxies}");
+    }
+}
+
+#[tokio::test]
+async fn administrators_see_every_setting_and_no_secret() {
+    let api = TestApi::with(&[
+        ("DECNET_ADMIN_PASSWORD", "correct horse battery"),
+        ("DECNET_API_PORT", "8123"),
+    ])
+    .await;
+    let admin = api.admin().await;
+    let found = api.get("/api/v1/config", &admin).await.body;
+    assert!(!found.to_string().contains("correct horse"), "{found}");
+    let rows = found["items"].as_array().unwrap();
+    assert_eq!(rows.len(), decnet::config::key::KEYS.len());
+    let row = |name: &str| rows.iter().find(|row| row["name"] == name).unwrap();
+    let port = row("DECNET_API_PORT");
+    assert_eq!(port["value"], "8123");
+    assert_eq!(port["source"], "environment");
+    assert_eq!(port["ini"], "api.port");
+    assert_eq!(row("DECNET_ADMIN_PASSWORD")["value"], "***");
+    assert_eq!(row("DECNET_WEB_PORT")["source"], "default");
 }

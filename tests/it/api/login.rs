@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::http::{StatusCode, header};
+use decnet::db::token::Whence;
 use decnet::db::user::Role;
 use decnet::model::Stamp;
 use serde_json::json;
@@ -76,6 +77,27 @@ async fn a_given_first_password_must_be_changed_before_anything_else() {
         api.login("admin", "a brand new phrase").await.status,
         StatusCode::OK
     );
+}
+
+#[tokio::test]
+async fn none_of_the_last_five_passwords_is_taken_again() {
+    let api = TestApi::new().await;
+    api.account("vera", Role::Viewer).await;
+    let login = api.login("vera", PASSWORD).await.body;
+    let token = login["token"].as_str().unwrap();
+    let mut old = PASSWORD.to_owned();
+    let change = |old: &str, new: &str| json!({"old_password": old, "new_password": new});
+    for n in 1..=5 {
+        // The first one is refused until five others came after it.
+        let back = api.post(CHANGE, token, &change(&old, PASSWORD)).await;
+        assert_eq!(back.problem(), "bad-password", "{n}");
+        let new = format!("another long phrase {n}");
+        let done = api.post(CHANGE, token, &change(&old, &new)).await;
+        assert_eq!(done.status, StatusCode::NO_CONTENT, "{n}: {}", done.body);
+        old = new;
+    }
+    let done = api.post(CHANGE, token, &change(&old, PASSWORD)).await;
+    assert_eq!(done.status, StatusCode::NO_CONTENT, "{}", done.body);
 }
 
 #[tokio::test]
@@ -183,7 +205,7 @@ async fn a_session_ends_at_logout_and_when_it_expires() {
     let past = Stamp(Stamp::now().0 - 10_000_000);
     let hash: [u8; 32] = Sha256::digest(b"old").into();
     api.db
-        .session_add(&hash, &user.id, past, Stamp(past.0 + 1))
+        .session_add(&hash, &user.id, &Whence::default(), past, Stamp(past.0 + 1))
         .await
         .unwrap();
     assert_eq!(
@@ -194,7 +216,7 @@ async fn a_session_ends_at_logout_and_when_it_expires() {
     let hash: [u8; 32] = Sha256::digest(b"idle").into();
     let far = Stamp::now().plus(Duration::from_secs(9999));
     api.db
-        .session_add(&hash, &user.id, idle, far)
+        .session_add(&hash, &user.id, &Whence::default(), idle, far)
         .await
         .unwrap();
     assert_eq!(

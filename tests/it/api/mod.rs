@@ -7,11 +7,15 @@ mod fleet_live;
 mod login;
 mod shape;
 mod stream;
+mod totp;
+mod webhooks;
 mod workers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use argon2::password_hash::PasswordHasher;
+use argon2::{Algorithm, Argon2, Version};
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use decnet::api::{self, Api, Peer};
@@ -19,6 +23,7 @@ use decnet::bus::Bus;
 use decnet::config::{Config, Sources};
 use decnet::db::Db;
 use decnet::db::checkpoint::Checkpoint;
+use decnet::db::token::Whence;
 use decnet::db::user::Role;
 use decnet::model::{Event, Flow, Proto, Severity, Stamp};
 use http_body_util::BodyExt;
@@ -97,6 +102,18 @@ impl TestApi {
         }
     }
 
+    /// An account that logs in with [`PASSWORD`], hashed as cheaply as it goes.
+    async fn account(&self, name: &str, role: Role) {
+        let params = argon2::Params::new(8, 1, 1, None).unwrap();
+        let hash = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+            .hash_password(PASSWORD.as_bytes())
+            .unwrap();
+        self.db
+            .user_add(name, &hash.to_string(), role, false, Stamp::now())
+            .await
+            .unwrap();
+    }
+
     /// A token of an account made for it, without any password.
     async fn token(&self, name: &str, role: Role) -> String {
         let now = Stamp::now();
@@ -112,7 +129,7 @@ impl TestApi {
         let hour = std::time::Duration::from_secs(3600);
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         self.db
-            .session_add(&hash, &user.id, now, now.plus(hour))
+            .session_add(&hash, &user.id, &Whence::default(), now, now.plus(hour))
             .await
             .unwrap();
         token

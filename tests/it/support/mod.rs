@@ -2,6 +2,7 @@
 
 #[path = "../../support/database.rs"]
 mod database;
+pub(crate) mod receiver;
 mod server;
 
 use std::path::{Path, PathBuf};

@@ -14,6 +14,7 @@ use decnet::bus::Bus;
 use decnet::config::{Config, Sources};
 use decnet::db::Db;
 use decnet::db::checkpoint::Checkpoint;
+use decnet::db::token::Whence;
 use decnet::db::user::Role;
 use decnet::model::{Credential, Event, Flow, Proto, Severity, Stamp};
 use decnet::web::{self, Web};
@@ -92,7 +93,7 @@ impl Site {
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         let hour = Duration::from_secs(3600);
         self.db
-            .session_add(&hash, &user.id, now, now.plus(hour))
+            .session_add(&hash, &user.id, &Whence::default(), now, now.plus(hour))
             .await
             .unwrap();
         format!("decnet_session={token}")
@@ -157,7 +158,7 @@ fn event(n: u32) -> Event {
 }
 
 /// Every page that a viewer may open.
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 15] = [
     "/",
     "/live",
     "/live?q=service%3Aredis",
@@ -172,6 +173,7 @@ const PAGES: [&str; 14] = [
     "/fleet",
     "/workers",
     "/account",
+    "/docs",
 ];
 
 #[tokio::test]
@@ -182,7 +184,7 @@ async fn hostile_bytes_are_shown_and_never_sent_as_markup() {
     for path in PAGES
         .iter()
         .copied()
-        .chain([file.as_str(), "/users", "/audit"])
+        .chain([file.as_str(), "/users", "/audit", "/config"])
     {
         let page = site.get(path, &admin).await;
         assert_eq!(page.status, StatusCode::OK, "{path}: {}", page.text);
@@ -270,6 +272,23 @@ async fn every_link_leads_somewhere() {
 }
 
 #[tokio::test]
+async fn the_page_about_the_api_tells_every_route() {
+    let site = Site::new().await;
+    let viewer = site.session("vera", Role::Viewer).await;
+    let text = site.get("/docs", &viewer).await.text;
+    let document: serde_json::Value = serde_json::from_str(&api::document()).unwrap();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let path = path.strip_prefix("/api/v1").unwrap();
+        for method in item.as_object().unwrap().keys() {
+            let head = format!("<strong>{}</strong> {path}</code>", method.to_uppercase());
+            assert!(text.contains(&head), "{head}");
+        }
+    }
+    assert!(text.contains("$API/auth/login"), "how to ask it");
+    assert!(text.len() < 1_500_000, "{}", text.len());
+}
+
+#[tokio::test]
 async fn a_viewer_sees_no_orders() {
     let site = Site::new().await;
     let viewer = site.session("vera", Role::Viewer).await;
@@ -278,6 +297,7 @@ async fn a_viewer_sees_no_orders() {
         assert_eq!(page.status, StatusCode::OK, "{path}");
         for link in links(&page.text) {
             let order = [
+                "/config",
                 "/users",
                 "/audit",
                 "/start",
@@ -293,7 +313,13 @@ async fn a_viewer_sees_no_orders() {
             );
         }
     }
-    for path in ["/users", "/audit", "/fleet/x/teardown", "/workers/api"] {
+    for path in [
+        "/users",
+        "/audit",
+        "/config",
+        "/fleet/x/teardown",
+        "/workers/api",
+    ] {
         let page = site.get(path, &viewer).await;
         assert_eq!(page.status, StatusCode::FORBIDDEN, "{path}");
     }

@@ -163,6 +163,13 @@ fn login(body: &str) -> Response {
         let detail = "Wrong user name or password.";
         return problem(StatusCode::UNAUTHORIZED, "unauthorized", detail);
     }
+    // Whoever has a second factor is asked for it.
+    if given["username"] == "cody" && given["totp"] != "123456" {
+        return match given["totp"].as_str() {
+            None => problem(StatusCode::UNAUTHORIZED, "totp-required", "Send the code."),
+            Some(_) => problem(StatusCode::UNAUTHORIZED, "wrong-code", HOSTILE),
+        };
+    }
     let first = given["username"] == "newcomer";
     axum::Json(json!({
         "token": if first { "newcomer-token" } else { "admin-token" },
@@ -177,13 +184,34 @@ fn change(asked: &Asked, role: &str) -> Response {
         return problem(StatusCode::FORBIDDEN, "forbidden", "Administrators only.");
     }
     match path {
-        "/auth/logout" | "/auth/change-password" => StatusCode::NO_CONTENT.into_response(),
-        "/workers/start-all" => axum::Json(json!({"workers": [
-            {"worker": "bus", "outcome": "already-running", "detail": null},
-            {"worker": "api", "outcome": "failed", "detail": HOSTILE},
-            {"worker": "collector", "outcome": "started", "detail": null},
-        ]}))
+        "/auth/logout" | "/auth/logout-all" | "/auth/change-password" => {
+            StatusCode::NO_CONTENT.into_response()
+        }
+        "/auth/totp" if asked.method == "POST" => axum::Json(json!({
+            "secret": "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567",
+            "uri": "otpauth://totp/DECNET:ada?secret=ABCDEFGHIJKLMNOPQRSTUVWXYZ234567",
+        }))
         .into_response(),
+        "/auth/totp" if asked.body.contains("wrong") => {
+            problem(StatusCode::FORBIDDEN, "wrong-password", HOSTILE)
+        }
+        "/auth/totp/confirm" if asked.body.contains("123456") => {
+            axum::Json(json!({"recovery_codes": ["aaaa-bbbb-cccc-dddd", HOSTILE]})).into_response()
+        }
+        "/auth/totp/confirm" => problem(StatusCode::FORBIDDEN, "wrong-code", HOSTILE),
+        "/workers/start-all" => {
+            let mut all = vec![
+                json!({"worker": "bus", "outcome": "already-running", "detail": null}),
+                json!({"worker": "api", "outcome": "failed", "detail": HOSTILE}),
+                json!({"worker": "collector", "outcome": "started", "detail": null}),
+            ];
+            // More than fits a cookie.
+            all.extend((0..60).map(|n| {
+                let why = "why ".repeat(20);
+                json!({"worker": format!("worker-{n}"), "outcome": "failed", "detail": why.trim()})
+            }));
+            axum::Json(json!({"workers": all})).into_response()
+        }
         "/workers/api/stop" => problem(
             StatusCode::FORBIDDEN,
             "polkit-refused",
@@ -193,6 +221,17 @@ fn change(asked: &Asked, role: &str) -> Response {
             "id": "u-9", "username": HOSTILE, "role": "viewer", "password": "once-only-secret",
         }))
         .into_response(),
+        "/webhooks" | "/webhooks/w-1/rotate" => axum::Json(json!({
+            "name": HOSTILE, "secret": "whsec_x", "previous_secret_until": "2026-01-01T00:00:00Z",
+        }))
+        .into_response(),
+        "/deckies/web-01/services/http/config" if asked.body.contains("599") => {
+            problem(StatusCode::UNPROCESSABLE_ENTITY, "bad-setting", HOSTILE)
+        }
+        path if path.starts_with("/deckies/web-01/services") => {
+            let job = json!({"job": {"id": "j-1"}, "notes": []});
+            (StatusCode::ACCEPTED, axum::Json(job)).into_response()
+        }
         path if path.starts_with("/config/users/") => StatusCode::NO_CONTENT.into_response(),
         _ => (StatusCode::ACCEPTED, axum::Json(json!({}))).into_response(),
     }
@@ -236,6 +275,19 @@ fn file() -> Value {
         "sha256": HASH, "size_bytes": 20480, "name": HOSTILE, "first_seen": AT,
         "last_seen": AT, "count": 2, "attacker_ip": "203.0.113.7", "decky": HOSTILE,
         "service": HOSTILE, "session": HOSTILE,
+    })
+}
+
+fn webhook() -> Value {
+    json!({
+        "id": "w-1", "name": HOSTILE, "url": HOSTILE, "format": "json", "template": HOSTILE,
+        "header_names": [HOSTILE], "topic_patterns": [HOSTILE, "a.>"], "enabled": true,
+        "circuit": "open", "consecutive_failures": 5, "retry_at": "2026-01-01T00:00:00Z",
+        "last_success_at": null, "last_failure_at": "2026-01-01T00:00:00Z",
+        "last_error": HOSTILE, "pending": 3, "dead": 1, "dropped": 0,
+        "previous_secret_until": "2026-01-01T00:00:00Z", "warnings": ["insecure_url"],
+        "created_by": HOSTILE, "created_at": "2026-01-01T00:00:00Z",
+        "updated_at": "2026-01-01T00:00:00Z",
     })
 }
 
@@ -299,8 +351,16 @@ fn reply(path: &str) -> Option<Value> {
         }])),
         "/artifacts" => list(&json!([file()])),
         "/deckies" => json!({"items": [decky()]}),
+        "/services" => json!({"items": [{"name": "http"}, {"name": "ftp"}, {"name": HOSTILE}]}),
         "/archetypes" => json!({"items": [
             {"slug": HOSTILE, "display_name": HOSTILE, "description": HOSTILE}
+        ]}),
+        "/auth/totp" => json!({"enabled": false, "recovery_codes_left": 0}),
+        "/auth/sessions" => json!({"items": [
+            {"id": "s-1", "created_at": AT, "last_used_at": AT, "expires_at": AT,
+                "address": HOSTILE, "agent": HOSTILE, "current": false},
+            {"id": "s-2", "created_at": AT, "last_used_at": AT, "expires_at": AT,
+                "address": "192.0.2.44", "agent": null, "current": true},
         ]}),
         "/auth/tokens" => json!({"items": [{
             "id": "t-1", "name": HOSTILE, "role": HOSTILE, "owner": HOSTILE,
@@ -308,6 +368,12 @@ fn reply(path: &str) -> Option<Value> {
         }]}),
         "/jobs" => list(&json!([job()])),
         "/jobs/j-1" => job(),
+        "/webhooks" => json!({"items": [webhook()]}),
+        "/webhooks/w-1" => webhook(),
+        "/webhook-formats" => json!({
+            "formats": [{"name": "json"}, {"name": "template"}],
+            "presets": [{"name": "Credentials", "about": HOSTILE, "topic_patterns": ["credential.>"]}],
+        }),
         "/config/users" => json!({"items": [
             {"id": "u-1", "username": HOSTILE, "role": "viewer", "must_change_password": true,
                 "totp_enabled": true, "created_at": AT, "last_login": AT},
@@ -318,6 +384,26 @@ fn reply(path: &str) -> Option<Value> {
             "id": 1, "at": AT, "actor": HOSTILE, "address": "203.0.113.7", "action": HOSTILE,
             "target": HOSTILE, "outcome": "ok",
         }])),
+        "/openapi.json" => json!({
+            "info": {"description": HOSTILE},
+            "tags": [{"name": HOSTILE, "description": HOSTILE}],
+            "paths": {"/api/v1/x": {"post": {
+                "tags": [HOSTILE], "summary": HOSTILE, "description": HOSTILE,
+                "parameters": [{"name": HOSTILE, "in": HOSTILE, "description": HOSTILE,
+                    "schema": {"type": HOSTILE}}],
+                "requestBody": {"content": {"application/json": {"schema": {
+                    "type": "object", "required": [HOSTILE],
+                    "properties": {HOSTILE: {"type": "string", "description": HOSTILE}}}}}},
+                "responses": {HOSTILE: {"description": HOSTILE,
+                    "content": {"application/json": {"schema": {"enum": [HOSTILE]}}}}},
+            }}},
+        }),
+        "/config" => json!({"items": [
+            {"name": "DECNET_MODE", "value": HOSTILE, "source": HOSTILE, "ini": HOSTILE,
+                "description": HOSTILE},
+            {"name": "DECNET_USER", "value": "", "source": "default", "ini": null,
+                "description": "x"},
+        ]}),
         "/credentials/export" => Value::Null,
         _ => return of_one(path),
     })
@@ -370,7 +456,26 @@ fn of_one(path: &str) -> Option<Value> {
             one
         }
         ["artifacts", _, "download"] => Value::Null,
-        ["deckies", _] => decky(),
+        ["webhooks", _, "deliveries"] => list(&json!([{
+            "id": 7, "event_id": "e", "topic": HOSTILE, "type": HOSTILE,
+            "payload": {"attacker": HOSTILE}, "status": "dead", "attempts": 3,
+            "status_code": 500, "error": HOSTILE, "took_ms": 3,
+            "event_at": "2026-01-01T00:00:00Z", "created_at": "2026-01-01T00:00:00Z",
+            "next_attempt_at": null, "finished_at": "2026-01-01T00:00:00Z",
+        }])),
+        ["deckies", _] => {
+            let mut one = decky();
+            one["settings"] = json!({"http": {"custom_body": "<script>alert(1)</script>\n\"'"}});
+            one
+        }
+        ["services", "http" | "ftp", "schema"] => json!({"name": "http", "ports": [80], "fields": [
+            {"key": "custom_body", "label": HOSTILE, "type": "text", "help": HOSTILE,
+                "secret": false, "multiline": true},
+            {"key": "response_code", "label": "Code", "type": "number", "min": 100, "max": 599,
+                "help": HOSTILE, "secret": false, "multiline": false},
+            {"key": "fake_app", "label": "App", "type": "choice", "enum": ["none", "login"],
+                "help": "x", "secret": false, "multiline": false},
+        ]}),
         ["workers", _, "log"] => json!({"lines": [HOSTILE]}),
         _ => return None,
     })

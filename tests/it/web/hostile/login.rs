@@ -44,6 +44,71 @@ async fn a_wrong_password_is_said_on_the_page_and_the_name_stays() {
 }
 
 #[tokio::test]
+async fn a_second_factor_is_a_second_page_that_holds_no_password() {
+    let dashboard = Dashboard::new().await;
+    let form = "username=cody&password=right&next=%2Flive";
+    let page = dashboard.post_bare(Who::Nobody, "/login", form).await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.cookie("decnet_session").is_none());
+    let text = page.text();
+    assert!(text.contains("action=\"/login/code\"") && text.contains("one-time-code"));
+    assert!(
+        !text.contains("right\"") && !text.contains("cody"),
+        "{text}"
+    );
+    let ticket = |text: &str| {
+        let rest = text.split("name=\"ticket\" value=\"").nth(1).unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    };
+    let first = ticket(&text);
+    let form = format!("ticket={first}&code=1");
+    let page = dashboard.post_bare(Who::Nobody, "/login/code", &form).await;
+    assert!(page.cookie("decnet_session").is_none());
+    assert!(page.text().contains("role=\"alert\""), "{}", page.text());
+    assert_eq!(super::markup::dangers(&page.text()), [""; 0]);
+    assert_eq!(ticket(&page.text()), first, "one may try again");
+    let form = format!("ticket={first}&code=123456");
+    let page = dashboard.post_bare(Who::Nobody, "/login/code", &form).await;
+    assert_eq!(page.header("location"), "/live");
+    assert!(page.cookie("decnet_session").is_some());
+    for stale in [form, "ticket=guess&code=123456".to_owned()] {
+        let page = dashboard
+            .post_bare(Who::Nobody, "/login/code", &stale)
+            .await;
+        assert!(page.cookie("decnet_session").is_none());
+        assert!(page.text().contains("log in once more"), "{}", page.text());
+    }
+}
+
+#[tokio::test]
+async fn the_secret_of_a_second_factor_is_shown_once_as_a_picture_and_as_text() {
+    let dashboard = Dashboard::new().await;
+    let page = dashboard
+        .post(Who::Viewer, "/account/totp", "password=x")
+        .await;
+    let text = page.text();
+    assert!(text.contains("ABCD EFGH"), "{text}");
+    let picture = super::markup::tags(&text)
+        .into_iter()
+        .find(|tag| tag.name == "img")
+        .unwrap();
+    let source = picture.attribute("src").unwrap();
+    assert!(source.starts_with("data:image/svg+xml;base64,"), "{source}");
+    assert!(
+        page.header("content-security-policy")
+            .contains("img-src 'self' data:")
+    );
+    let page = dashboard
+        .post(Who::Viewer, "/account/totp/confirm", "code=123456")
+        .await;
+    assert!(page.text().contains("aaaa-bbbb-cccc-dddd"));
+    let page = dashboard
+        .post(Who::Viewer, "/account/totp/end", "password=x&code=1")
+        .await;
+    assert_eq!(page.header("location"), "/account");
+}
+
+#[tokio::test]
 async fn after_the_login_nobody_is_sent_to_another_site() {
     let dashboard = Dashboard::new().await;
     for next in [
@@ -97,7 +162,7 @@ async fn what_a_page_fetches_by_itself_never_becomes_a_login_inside_that_page() 
         (Who::Expired, "/login?next=%2Ffleet%3Fstate%3Drunning"),
         (Who::Newcomer, "/password"),
     ] {
-        for path in ["/workers/part", "/overview/part", "/fleet/part"] {
+        for path in ["/workers/part", "/overview/part", "/fleet/-/part"] {
             let request = Dashboard::request(who, Method::GET, path)
                 .header("hx-request", "true")
                 .header(
@@ -155,6 +220,37 @@ async fn logging_out_ends_the_session_in_the_api_too() {
     assert_eq!(
         asked[0].headers[header::AUTHORIZATION],
         "Bearer viewer-token"
+    );
+}
+
+#[tokio::test]
+async fn logging_out_everywhere_and_elsewhere_is_asked_of_the_api() {
+    let dashboard = Dashboard::new().await;
+    let text = dashboard.get(Who::Viewer, "/account").await.text();
+    assert!(text.contains("/account/sessions/s-1/end"), "{text}");
+    assert!(!text.contains("/account/sessions/s-2/end"), "this one");
+    let page = dashboard
+        .post(Who::Viewer, "/account/sessions/s-1/end", "")
+        .await;
+    assert_eq!(page.header("location"), "/account");
+    let page = dashboard.post(Who::Viewer, "/account/logout-all", "").await;
+    assert_eq!(page.header("location"), "/login");
+    assert!(page.cookie("decnet_session").unwrap().contains("Max-Age=0"));
+    dashboard
+        .post(Who::Admin, "/users/u-1/end-sessions", "")
+        .await;
+    let asked = dashboard.api.changes();
+    let asked: Vec<String> = asked
+        .iter()
+        .map(|a| format!("{} {}", a.method, a.path))
+        .collect();
+    assert_eq!(
+        asked,
+        [
+            "DELETE /auth/sessions/s-1",
+            "POST /auth/logout-all",
+            "DELETE /config/users/u-1/sessions",
+        ]
     );
 }
 
@@ -261,6 +357,28 @@ async fn the_api_hears_where_the_browser_is_only_from_who_can_read_the_key() {
     assert!(!asked[0].headers.contains_key("x-forwarded-for"));
     assert_eq!(asked[1].headers["x-decnet-web"], "the-key");
     assert_eq!(asked[1].headers["x-forwarded-for"], BROWSER.to_string());
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_is_believed_about_the_browser_and_about_tls_and_no_other_is() {
+    for (proxies, browser, secure) in [
+        ("192.0.2.0/24", "203.0.113.9", true),
+        ("198.51.100.0/24", "192.0.2.44", false),
+    ] {
+        let dashboard = Dashboard::trusting(FakeApi::start().await, proxies);
+        let run = dashboard.dir.path().join("run");
+        std::fs::write(run.join("web.key"), "the-key\n").unwrap();
+        let form = "username=ada&password=right&next=%2F";
+        let request = Dashboard::request(Who::Nobody, Method::POST, "/login")
+            .header("x-forwarded-for", "6.6.6.6, 203.0.113.9")
+            .header("x-forwarded-proto", "https")
+            .body(Body::from(form));
+        let page = dashboard.send(request.unwrap()).await;
+        let cookie = page.cookie("decnet_session").unwrap();
+        assert_eq!(cookie.ends_with("; Secure"), secure, "{cookie}");
+        let asked = dashboard.api.changes();
+        assert_eq!(asked[0].headers["x-forwarded-for"], browser);
+    }
 }
 
 #[tokio::test]

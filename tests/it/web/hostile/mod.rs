@@ -87,10 +87,15 @@ impl Dashboard {
     }
 
     fn before(api: FakeApi) -> Self {
+        Self::trusting(api, "")
+    }
+
+    fn trusting(api: FakeApi, proxies: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let settings = [
             ("DECNET_STATE_DIR", dir.path().display().to_string()),
             ("DECNET_WEB_API_URL", format!("http://{}", api.address)),
+            ("DECNET_WEB_TRUSTED_PROXIES", proxies.to_owned()),
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value));
         let config = Config::load(&Sources::new(settings)).unwrap();
