@@ -3,7 +3,6 @@
 
 use std::fmt;
 
-use Row;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
