@@ -3,6 +3,7 @@
 //! shell. Unknown keys in a file are errors naming file and line, and all errors are
 //! reported at once. Nothing here depends on the working directory or HOME.
 
+mod canary;
 pub mod ini;
 pub mod key;
 mod source;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use canary::CanaryConfig;
 pub use source::{Effective, Origin, Sources};
 
 /// Role of this host.
@@ -77,6 +79,18 @@ impl Paths {
     #[must_use]
     pub fn web_key(&self) -> PathBuf {
         self.run.join("web.key")
+    }
+
+    /// What the listener of canary tokens wrote down and the database does not have yet.
+    #[must_use]
+    pub fn canary_spool(&self) -> PathBuf {
+        self.state.join("canary").join("spool")
+    }
+
+    /// Files that operators uploaded to put canary tokens into.
+    #[must_use]
+    pub fn canary_blobs(&self) -> PathBuf {
+        self.state.join("canary").join("blobs")
     }
 
     /// The log of worker `name` under its unit.
@@ -164,6 +178,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// The dashboard.
     pub web: WebConfig,
+    /// Canary tokens.
+    pub canary: CanaryConfig,
     /// Ingester: most events per transaction.
     pub batch_size: usize,
     /// Ingester: longest wait for a batch to fill.
@@ -289,6 +305,7 @@ impl Config {
             bind: SocketAddr::new(web_host, web_port),
             api_url: api_url.map(|url| url.trim_end_matches('/').to_owned()),
         };
+        let canary = canary::read(&mut read);
         let batch_size = read.bounded("DECNET_BATCH_SIZE", 1, 100_000, 3000);
         let batch_wait = read.bounded("DECNET_BATCH_MAX_WAIT_MS", 1, 60_000, 250);
         let retention_logs = read.bounded("DECNET_RETENTION_LOGS_DAYS", 0, 36_500, 90);
@@ -338,6 +355,7 @@ impl Config {
             database,
             api,
             web,
+            canary,
             batch_size: usize::try_from(batch_size).unwrap_or(3000),
             batch_max_wait: Duration::from_millis(batch_wait),
             retention_logs_days: u32::try_from(retention_logs).unwrap_or(90),
