@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("persona", &["model"]),
     ("fleet", &["model", "config", "persona"]),
     ("capture", &["model", "persona"]),
+    ("canary", &["model", "persona"]),
     // what is asked of the fleet becomes rows, for the command line and the API alike
     (
         "deploy",
@@ -33,14 +34,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "worker",
         &[
             "model", "config", "net", "netns", "syslog", "bus", "db", "systemd", "docker",
-            "persona", "fleet", "capture", "decoy",
+            "persona", "fleet", "capture", "canary", "decoy",
         ],
     ),
     (
         "api",
         &[
             "model", "config", "net", "syslog", "bus", "db", "systemd", "docker", "persona",
-            "fleet", "capture", "deploy", "worker",
+            "fleet", "capture", "canary", "deploy", "worker",
         ],
     ),
     ("web", &["model", "config", "net", "worker"]),
