@@ -27,6 +27,7 @@ use utoipa::{Modify, OpenApi};
         (name = "workers", description = "The daemons"),
         (name = "findings", description = "What attackers did"),
         (name = "fleet", description = "Deckies, and the jobs that change them"),
+        (name = "canary", description = "Bait that tells when somebody uses it"),
     ),
     security(("token" = [])),
     modifiers(&Token),

@@ -12,8 +12,8 @@ use utoipa_axum::routes;
 
 use super::error::Error;
 use super::{
-    Api, artifacts, attack_sessions, attackers, catalog, credentials, deckies, edge, fleet, health,
-    jobs, logs, openapi, panel, session, stats, stream, tokens, users, workers,
+    Api, artifacts, attack_sessions, attackers, canary, catalog, credentials, deckies, edge, fleet,
+    health, jobs, logs, openapi, panel, session, stats, stream, tokens, users, workers,
 };
 
 /// Largest request body; nothing we take is near it.
@@ -81,6 +81,16 @@ fn v1() -> OpenApiRouter<Api> {
         .routes(routes!(catalog::schema))
         .routes(routes!(catalog::archetypes))
         .routes(routes!(catalog::distros))
+        // canary
+        .routes(routes!(canary::tokens::kinds))
+        .routes(routes!(canary::tokens::list, canary::tokens::add))
+        .routes(routes!(canary::tokens::one, canary::tokens::revoke))
+        .routes(routes!(canary::tokens::plant))
+        .routes(routes!(canary::files::list))
+        .routes(routes!(canary::files::download))
+        .routes(routes!(canary::triggers::list))
+        .routes(routes!(canary::blobs::delete))
+        .merge(with_uploads())
 }
 
 /// Routes whose bodies carry a deployment file.
@@ -89,6 +99,13 @@ fn with_files() -> OpenApiRouter<Api> {
         .routes(routes!(fleet::preview))
         .routes(routes!(fleet::deploy))
         .layer(DefaultBodyLimit::max(fleet::INI_BYTES))
+}
+
+/// Routes whose bodies are files.
+fn with_uploads() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(canary::blobs::list, canary::blobs::add))
+        .layer(DefaultBodyLimit::max(canary::blobs::BODY_BYTES))
 }
 
 fn parts() -> (Router<Api>, utoipa::openapi::OpenApi) {

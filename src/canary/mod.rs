@@ -13,12 +13,14 @@
 
 pub mod fingerprint;
 mod kind;
+mod recipe;
 mod slug;
 mod upload;
 
 use std::time::Duration;
 
 pub use kind::{Callback, Kind};
+pub use recipe::{Home, Recipe, Texts};
 pub use slug::Slug;
 pub use upload::{How, UPLOAD_MAX, instrument};
 

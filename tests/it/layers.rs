@@ -25,7 +25,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // what is asked of the fleet becomes rows, for the command line and the API alike
     (
         "deploy",
-        &["model", "config", "netns", "db", "persona", "fleet"],
+        &[
+            "model", "config", "net", "netns", "bus", "db", "persona", "fleet", "canary", "decoy",
+        ],
     ),
     // faces attackers: can speak event lines and nothing else
     ("decoy", &["model", "config", "net", "syslog", "persona"]),

@@ -8,6 +8,7 @@
 
 mod api;
 mod bus;
+mod canary;
 mod capture;
 mod cli;
 mod decoy;

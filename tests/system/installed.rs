@@ -14,6 +14,7 @@ pub(crate) const WORKERS: &[&str] = &[
     "ingester",
     "mutator",
     "reconciler",
+    "canary",
     "web",
 ];
 

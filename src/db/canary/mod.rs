@@ -274,3 +274,6 @@ impl Db {
         Ok(done.rows_affected() > 0)
     }
 }
+
+#[cfg(test)]
+mod tests;
