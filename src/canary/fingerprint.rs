@@ -212,3 +212,74 @@ fn cut(text: &str) -> String {
         .unwrap_or_default()
         .to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BEACON: &str = r#"{"nav":{"agent":"Mozilla/5.0","cores":8,"driven":false,"languages":["de","en"],"x":null,"bad key":1},
+        "scr":{"width":1920},"tz":{"zone":"Europe/Berlin"},"cv":{"hash":"00ff"},"other":{"a":1},"gl":"text"}"#;
+
+    #[test]
+    fn a_beacon_is_read_from_a_body_and_from_a_query() {
+        let found = parse(BEACON.as_bytes()).unwrap();
+        assert_eq!(found.sections.len(), 4);
+        let nav = &found.sections[&Section::Nav];
+        assert_eq!(nav["cores"], Value::Number(8.0));
+        assert_eq!(nav["driven"], Value::Flag(false));
+        assert_eq!(
+            nav["languages"],
+            Value::List(vec!["de".to_owned(), "en".to_owned()])
+        );
+        assert!(nav.len() == 4 && found.id().unwrap().len() == 32);
+        let query = format!("x=1&d={}", URL_SAFE_NO_PAD.encode(BEACON));
+        assert_eq!(parse_query(&query), Ok(found.clone()));
+        let stored = serde_json::to_string(&found).unwrap();
+        assert_eq!(serde_json::from_str::<Fingerprint>(&stored).unwrap(), found);
+        assert!(stored.starts_with("{\"nav\":{\"agent\":"));
+    }
+
+    #[test]
+    fn the_identity_is_of_what_stays() {
+        let first = parse(BEACON.as_bytes()).unwrap();
+        let moved = parse(BEACON.replace("Europe/Berlin", "Asia/Tokyo").as_bytes()).unwrap();
+        let other = parse(BEACON.replace("00ff", "0100").as_bytes()).unwrap();
+        assert_eq!(first.id(), moved.id());
+        assert_ne!(first.id(), other.id());
+        let bare = parse(br#"{"nav":{"a":1},"scr":{"a":1},"tz":{"a":1}}"#).unwrap();
+        assert_eq!(bare.id(), None);
+    }
+
+    #[test]
+    fn what_is_no_beacon_is_refused_with_the_reason() {
+        assert_eq!(parse(b"[]"), Err(Refused::NotJson));
+        assert_eq!(
+            parse(br#"{"nav":{"a":1},"scr":{"a":1},"tz":{}}"#),
+            Err(Refused::TooFew)
+        );
+        assert_eq!(parse(&vec![b' '; BYTES_MAX + 1]), Err(Refused::TooLong));
+        assert_eq!(parse_query("e=1"), Err(Refused::NotJson));
+        assert_eq!(
+            parse_query(&"d".repeat(BYTES_MAX * 2)),
+            Err(Refused::TooLong)
+        );
+        let deep = format!("{{\"nav\":{}", "[".repeat(4000));
+        assert_eq!(parse(deep.as_bytes()), Err(Refused::NotJson));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_bounded(body in proptest::collection::vec(any::<u8>(), 0..600), text in "\\PC{0,900}") {
+            parse(&body).ok();
+            parse_query(&String::from_utf8_lossy(&body)).ok();
+            let sent = serde_json::json!({"nav": {"a": text, "b": vec![text.clone(); 100]}, "tz": {"a": text}, "scr": {"a": 1}});
+            if let Ok(found) = parse(sent.to_string().as_bytes()) {
+                let Value::Text(kept) = &found.sections[&Section::Nav]["a"] else { panic!() };
+                prop_assert!(kept.len() <= TEXT_MAX);
+                let Value::List(list) = &found.sections[&Section::Nav]["b"] else { panic!() };
+                prop_assert!(list.len() <= LIST_MAX);
+            }
+        }
+    }
+}

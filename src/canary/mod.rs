@@ -11,11 +11,31 @@
 //! Nothing rendered names the product, and nothing in it is a dummy: keys are keys,
 //! certificates parse, documents open without a repair.
 
+mod aws;
+mod docx;
+mod draw;
+mod env;
 pub mod fingerprint;
+mod git;
+mod html;
 mod kind;
+mod kube;
+mod link;
+mod mail;
+mod mysql;
+mod package;
+mod pdf;
+mod qr;
 mod recipe;
 mod slug;
+mod ssh;
+mod story;
+mod svg;
 mod upload;
+mod windows;
+mod wireguard;
+mod work;
+mod xlsx;
 
 use std::time::Duration;
 
@@ -137,19 +157,30 @@ pub fn make(
     seed: u64,
     now: Stamp,
 ) -> Result<Vec<File>, Error> {
-    // Rendered kind by kind as they are written; until then every kind is its address.
-    let (_, _) = (seed, now);
-    let text = match kind.callback() {
-        Callback::Dns => base.host(slug).ok_or(Error::NeedsZone(kind))?,
-        _ if kind == Kind::Upload => return Err(Error::NeedsFile),
-        _ => base.url(slug),
-    };
-    Ok(vec![File {
-        path: format!("{}/notes.txt", place.home),
-        name: "notes.txt".to_owned(),
-        content_type: "text/plain; charset=utf-8",
-        mode: 0o644,
-        age: Duration::from_secs(86_400),
-        bytes: format!("{text}\n").into_bytes(),
-    }])
+    let work = &mut work::Work::new(kind, slug, base, place, seed, now);
+    match kind {
+        Kind::WebBug => link::url(work),
+        Kind::DnsName => link::name(work),
+        Kind::AwsCredentials => aws::make(work),
+        Kind::Kubeconfig => kube::make(work),
+        Kind::GitConfig => git::make(work),
+        Kind::EnvFile => env::make(work),
+        Kind::SshKey => ssh::make(work),
+        Kind::MysqlDump => mysql::make(work),
+        Kind::WireguardConfig => wireguard::make(work),
+        Kind::Docx => docx::make(work),
+        Kind::Xlsx => xlsx::make(work),
+        Kind::Pdf => pdf::make(work),
+        Kind::Html => html::document(work),
+        Kind::HtmlFingerprint => html::fingerprint(work),
+        Kind::Svg => svg::make(work),
+        Kind::QrCode => qr::make(work),
+        Kind::EmailLink => mail::make(work),
+        Kind::DesktopIni => windows::desktop_ini(work),
+        Kind::UrlShortcut => windows::shortcut(work),
+        Kind::Upload => Err(Error::NeedsFile),
+    }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -7,6 +7,7 @@
     reason = "a test may stop on the first surprise"
 )]
 
+mod canary;
 mod ftp;
 mod http;
 mod redis;
