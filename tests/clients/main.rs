@@ -8,6 +8,7 @@
 )]
 
 mod canary;
+mod canary;
 mod ftp;
 mod http;
 mod redis;
