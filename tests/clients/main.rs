@@ -8,8 +8,8 @@
 )]
 
 mod canary;
-mod canary;
 mod ftp;
 mod http;
+mod listener;
 mod redis;
 mod support;

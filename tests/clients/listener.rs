@@ -73,15 +73,33 @@ impl Listener {
     }
 
     fn slug(&self, nth: usize) -> &str {
-        self.tokens[nth]["url"].as_str().unwrap().rsplit('/').next().unwrap()
+        self.tokens[nth]["url"]
+            .as_str()
+            .unwrap()
+            .rsplit('/')
+            .next()
+            .unwrap()
     }
 
     fn dig(&self, args: &[&str]) -> String {
         let port = self.addr("dns").port().to_string();
         let mut dig = Command::new("dig");
-        dig.args(["@127.0.0.1", "-p", &port, "+tries=1", "+time=3", "+norecurse"]);
+        dig.args([
+            "@127.0.0.1",
+            "-p",
+            &port,
+            "+tries=1",
+            "+time=3",
+            "+norecurse",
+        ]);
         let said = output(dig.args(args));
-        for bad in ["MALFORMED", "WARNING", "mismatch", "extra bytes", "bad packet"] {
+        for bad in [
+            "MALFORMED",
+            "WARNING",
+            "mismatch",
+            "extra bytes",
+            "bad packet",
+        ] {
             assert!(!said.contains(bad), "{said}");
         }
         assert_no_tell(&said);
@@ -113,7 +131,13 @@ impl Drop for Listener {
 fn dig_finds_an_ordinary_zone() {
     let listener = Listener::start(&["dns_name"]);
     let name = format!("Anna.{}.{ZONE}", listener.slug(0).to_uppercase());
-    for extra in [&["+noedns"][..], &["+edns=0"], &["+dnssec"], &["+tcp"], &["+subnet=203.0.113.0/24"]] {
+    for extra in [
+        &["+noedns"][..],
+        &["+edns=0"],
+        &["+dnssec"],
+        &["+tcp"],
+        &["+subnet=203.0.113.0/24"],
+    ] {
         let mut args = vec![name.as_str(), "A"];
         args.extend(extra);
         let said = listener.dig(&args);
@@ -124,16 +148,37 @@ fn dig_finds_an_ordinary_zone() {
         assert!(said.contains("198.51.100.7"), "{said}");
     }
     let soa = listener.dig(&[ZONE, "SOA"]);
-    assert!(soa.contains(&format!("ns1.{ZONE}. hostmaster.{ZONE}.")), "{soa}");
+    assert!(
+        soa.contains(&format!("ns1.{ZONE}. hostmaster.{ZONE}.")),
+        "{soa}"
+    );
     let ns = listener.dig(&[ZONE, "NS"]);
-    assert!(ns.contains("ANSWER: 2") && ns.contains(&format!("ns2.{ZONE}.")), "{ns}");
+    assert!(
+        ns.contains("ANSWER: 2") && ns.contains(&format!("ns2.{ZONE}.")),
+        "{ns}"
+    );
     let six = listener.dig(&[&name, "AAAA"]);
-    assert!(six.contains("status: NOERROR") && six.contains("AUTHORITY: 1"), "{six}");
+    assert!(
+        six.contains("status: NOERROR") && six.contains("AUTHORITY: 1"),
+        "{six}"
+    );
     let missing = listener.dig(&[&format!("www.{ZONE}"), "A"]);
     assert!(missing.contains("status: NXDOMAIN") && missing.contains("AUTHORITY: 1"));
-    assert!(listener.dig(&["example.org", "A"]).contains("status: REFUSED"));
-    assert!(listener.dig(&["version.bind", "CH", "TXT"]).contains("status: REFUSED"));
-    assert!(listener.dig(&["+edns=1", "+noednsnegotiation", &name, "A"]).contains("BADVERS"));
+    assert!(
+        listener
+            .dig(&["example.org", "A"])
+            .contains("status: REFUSED")
+    );
+    assert!(
+        listener
+            .dig(&["version.bind", "CH", "TXT"])
+            .contains("status: REFUSED")
+    );
+    assert!(
+        listener
+            .dig(&["+edns=1", "+noednsnegotiation", &name, "A"])
+            .contains("BADVERS")
+    );
     let shown = listener.uses(0, 6);
     assert_eq!(shown["triggers"][0]["path"], name.to_lowercase());
     assert!(shown.to_string().contains("203.0.113.0/24"), "{shown}");
@@ -144,25 +189,55 @@ fn dig_finds_an_ordinary_zone() {
 fn curl_and_openssl_meet_an_ordinary_web_server() {
     let listener = Listener::start(&["web_bug"]);
     let (http, slug) = (listener.addr("http"), listener.slug(0));
-    let said = output(Command::new("curl").args(["-sS", "-i", &format!("http://{http}/c/{slug}")]).arg("--output").arg("-"));
-    assert!(said.starts_with("HTTP/1.1 200 OK\r\nServer: nginx\r\n"), "{said}");
+    let said = output(
+        Command::new("curl")
+            .args(["-sS", "-i", &format!("http://{http}/c/{slug}")])
+            .arg("--output")
+            .arg("-"),
+    );
+    assert!(
+        said.starts_with("HTTP/1.1 200 OK\r\nServer: nginx\r\n"),
+        "{said}"
+    );
     assert_no_tell(&said);
     // Two requests over one connection, the second with a body in chunks.
     let twice = output(Command::new("curl").args([
-        "-sS", "-o", "/dev/null", "-o", "/dev/null", "-w", "%{http_code} %{num_connects}\n",
-        "-H", "Transfer-Encoding: chunked", "-d", "user=anna", "-H", "Expect: 100-continue",
-        &format!("http://{http}/c/{slug}/1"), &format!("http://{http}/c/{slug}/2"),
+        "-sS",
+        "-o",
+        "/dev/null",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code} %{num_connects}\n",
+        "-H",
+        "Transfer-Encoding: chunked",
+        "-d",
+        "user=anna",
+        "-H",
+        "Expect: 100-continue",
+        &format!("http://{http}/c/{slug}/1"),
+        &format!("http://{http}/c/{slug}/2"),
     ]));
     assert_eq!(twice, "405 1\n405 0\n");
     let tls = format!("127.0.0.1:{}", listener.tls);
     let shake = output(Command::new("openssl").args(["s_client", "-connect", &tls, "-brief"]));
     assert_no_tell(&shake);
-    let secure = output(Command::new("curl").args(["-sSk", "-i", &format!("https://{tls}/nothing")]));
-    assert!(secure.starts_with("HTTP/1.1 404 Not Found\r\nServer: nginx\r\n"), "{secure}");
+    let secure =
+        output(Command::new("curl").args(["-sSk", "-i", &format!("https://{tls}/nothing")]));
+    assert!(
+        secure.starts_with("HTTP/1.1 404 Not Found\r\nServer: nginx\r\n"),
+        "{secure}"
+    );
     let wrong = output(Command::new("curl").args(["-sS", &format!("http://{tls}/")]));
-    assert!(wrong.contains("The plain HTTP request was sent to HTTPS port"), "{wrong}");
+    assert!(
+        wrong.contains("The plain HTTP request was sent to HTTPS port"),
+        "{wrong}"
+    );
     let shown = listener.uses(0, 3);
-    assert!(shown["triggers"].to_string().contains("user=anna"), "{shown}");
+    assert!(
+        shown["triggers"].to_string().contains("user=anna"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -180,5 +255,8 @@ fn git_is_asked_for_a_password_and_gives_it() {
     assert_no_tell(&String::from_utf8_lossy(&ran.stderr));
     let shown = listener.uses(0, 2);
     // ann:s3cret
-    assert!(shown.to_string().contains("Basic YW5uOnMzY3JldA=="), "{shown}");
+    assert!(
+        shown.to_string().contains("Basic YW5uOnMzY3JldA=="),
+        "{shown}"
+    );
 }
