@@ -18,7 +18,8 @@ shellcheck:shellcheck logrotate:logrotate pkaction:polkitd systemd-analyze:syste
 nft:nftables ip:iproute2 ping:iputils-ping python3:python3-minimal
 redis-server:redis-server nginx:nginx apache2:apache2 lighttpd:lighttpd proftpd:proftpd-core
 php-fpm8.2:php8.2-fpm busybox:busybox-static dockerd:docker.io
-chromium:chromium chromedriver:chromium-driver npm:npm"
+chromium:chromium chromedriver:chromium-driver npm:npm
+dig:bind9-dnsutils openssl:openssl git:git"
 
 # Not packaged by Debian: schemathesis asks the API, axe-core the pages.
 cache=/var/cache/decnet-test
