@@ -261,7 +261,7 @@ fn answer(request: &Request, slug: &Slug, look: &Look) -> Say {
     }
 }
 
-/// Whether this is a Windows host that resolves a name such as `\\\\host\\share\\icon.ico`. It
+/// Whether this is a Windows host that resolves a name such as `\\host\share\icon.ico`. It
 /// asks its way down from the top and gives up where nobody answers, before it names the
 /// token.
 fn asks_for_a_share(request: &Request) -> bool {
