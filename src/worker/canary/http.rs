@@ -23,6 +23,10 @@ const HEAD: Duration = Duration::from_secs(60);
 const BODY: Duration = Duration::from_secs(15);
 /// Longest wait for an answer to be taken.
 const SENDING: Duration = Duration::from_secs(30);
+/// Longest wait for a client to be done.
+const LINGER: Duration = Duration::from_secs(2);
+/// Most that is read of it meanwhile, in pieces.
+const LINGER_READS: usize = 1024;
 /// Bytes of a body that are kept; with as many it may be a beacon.
 const BODY_KEPT: usize = fingerprint::BYTES_MAX;
 /// Longest body that is read to its end, as nginx has it.
@@ -63,8 +67,28 @@ where
             }
         }
     }
-    // A reset would take the last answer away from whoever has not read it yet.
-    let _closed = connection.stream.shutdown().await;
+    linger(&mut connection.stream).await;
+}
+
+/// Ends a connection as nginx does: what the client still sends is read for a while, since
+/// a reset would take the last answer away from it.
+pub(super) async fn linger<S>(stream: &mut S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let reading = async {
+        stream.shutdown().await?;
+        let mut rest = [0; 1024];
+        for _ in 0..LINGER_READS {
+            if stream.read(&mut rest).await? == 0 {
+                break;
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(LINGER, reading).await {
+        tracing::debug!("closing a connection: {error}");
+    }
 }
 
 struct Connection<S> {

@@ -321,6 +321,7 @@ async fn shake(
     if first[0].is_ascii_uppercase() {
         let (bytes, _) = reply::bytes(&reply::Say::NotTls, None, Stamp::now());
         stream.write_all(&bytes).await?;
+        http::linger(&mut stream).await;
         return Ok(None);
     }
     acceptor.accept(stream).await.map(Some)
