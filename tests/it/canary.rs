@@ -9,6 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use decnet::db::Db;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::fleet::Host;
@@ -345,28 +347,30 @@ fn a_use_survives_a_database_that_is_away_and_a_kill() {
     let token = lab.make("web_bug");
     lab.listen();
     let http = lab.addr("http");
+    let listener = Pid::from_raw(i32::try_from(lab.workers[0].id()).unwrap());
     lab.block_on(async {
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(lab.database());
         let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
         let mut held = pool.acquire().await.unwrap();
-        sqlx::query("begin immediate")
-            .execute(&mut *held)
-            .await
-            .unwrap();
-        let (path, http) = (token.path.clone(), http);
+        let begun = sqlx::query("begin immediate").execute(&mut *held).await;
+        begun.unwrap();
+        let path = token.path.clone();
         let asking = tokio::task::spawn_blocking(move || {
-            (0..3)
-                .map(|n| get(http, &format!("{path}/{n}")))
-                .collect::<Vec<_>>()
+            let one = |n| get(http, &format!("{path}/{n}"));
+            (0..3).map(one).collect::<Vec<_>>()
         });
         for reply in asking.await.unwrap() {
             assert!(reply.contains("GIF89a"), "answered at once: {reply}");
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
-        sqlx::query("rollback").execute(&mut *held).await.unwrap();
-        // Nothing was waited for: it is killed before it can write.
+        // It still waits for the database.
+        kill(listener, Signal::SIGKILL).unwrap();
+        let ended = sqlx::query("rollback").execute(&mut *held).await;
+        ended.unwrap();
         drop(held);
+        pool.close().await;
     });
+    assert_eq!(lab.show(&token)["trigger_count"], 0);
     lab.kill_all();
     lab.listen();
     let uses = lab.uses(&token, 3);

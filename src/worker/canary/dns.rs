@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::known::Look;
 use super::wire::{self, Asked, Zone};
-use super::{Watch, accept};
+use super::{NOWHERE, Watch, accept};
 use crate::model::Stamp;
 use crate::model::canary::{Hit, Via};
 
@@ -37,7 +37,7 @@ pub(super) async fn udp(
     watch: Arc<Watch>,
     stop: CancellationToken,
 ) {
-    let local = socket.local_addr().unwrap_or(watch.nowhere());
+    let local = socket.local_addr().unwrap_or(NOWHERE);
     let mut limits = Limits::default();
     let mut packet = vec![0; QUESTION_MAX];
     loop {

@@ -23,6 +23,10 @@ const HEAD: Duration = Duration::from_secs(60);
 const BODY: Duration = Duration::from_secs(15);
 /// Longest wait for an answer to be taken.
 const SENDING: Duration = Duration::from_secs(30);
+/// Longest wait for a client to be done.
+const LINGER: Duration = Duration::from_secs(2);
+/// Most that is read of it meanwhile, in pieces.
+const LINGER_READS: usize = 1024;
 /// Bytes of a body that are kept; with as many it may be a beacon.
 const BODY_KEPT: usize = fingerprint::BYTES_MAX;
 /// Longest body that is read to its end, as nginx has it.
@@ -63,8 +67,28 @@ where
             }
         }
     }
-    // A reset would take the last answer away from whoever has not read it yet.
-    let _closed = connection.stream.shutdown().await;
+    linger(&mut connection.stream).await;
+}
+
+/// Ends a connection as nginx does: what the client still sends is read for a while, since
+/// a reset would take the last answer away from it.
+pub(super) async fn linger<S>(stream: &mut S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let reading = async {
+        stream.shutdown().await?;
+        let mut rest = [0; 1024];
+        for _ in 0..LINGER_READS {
+            if stream.read(&mut rest).await? == 0 {
+                break;
+            }
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(LINGER, reading).await {
+        tracing::debug!("closing a connection: {error}");
+    }
 }
 
 struct Connection<S> {
@@ -240,6 +264,9 @@ fn answer(request: &Request, slug: &Slug, look: &Look) -> Say {
         .map_or("", |(_, after)| after);
     let looks = matches!(request.method.as_str(), "GET" | "HEAD");
     let logged_in = request.header("authorization").is_some();
+    if asks_for_a_share(request) && request.method == "OPTIONS" {
+        return Say::Share;
+    }
     match kind {
         Some(Kind::HtmlFingerprint) if after == "/b" => Say::Nothing,
         Some(Kind::HtmlFingerprint) if looks && matches!(after, "" | "/") => {
@@ -258,8 +285,25 @@ fn answer(request: &Request, slug: &Slug, look: &Look) -> Say {
     }
 }
 
+/// Whether this is a Windows host that resolves a name such as `\\host\share\icon.ico`. It
+/// asks its way down from the top and gives up where nobody answers, before it names the
+/// token.
+fn asks_for_a_share(request: &Request) -> bool {
+    let agent = request.header("user-agent").unwrap_or_default();
+    let known = ["DavClnt", "Microsoft-WebDAV-MiniRedir"];
+    known.iter().any(|name| agent.starts_with(name))
+}
+
 /// What is answered to everybody else.
 fn passer_by(request: &Request) -> Say {
+    if asks_for_a_share(request) {
+        match (request.method.as_str(), request.path()) {
+            ("OPTIONS", _) => return Say::Share,
+            ("PROPFIND", path @ ("/" | "/c" | "/c/")) => return Say::Directory(path.to_owned()),
+            ("PROPFIND", _) => return Say::Refusal(404),
+            _ => {}
+        }
+    }
     Say::Refusal(match (request.method.as_str(), request.path()) {
         ("GET" | "HEAD" | "POST", "/") => 403,
         ("GET" | "HEAD" | "POST", _) => 404,
@@ -418,6 +462,27 @@ mod tests {
             let (found, _) = client(peer, header, &trusted);
             assert_eq!(found.to_string(), expected, "{header}");
         }
+    }
+
+    #[test]
+    fn a_windows_host_finds_its_way_down_to_the_token() {
+        let asked = |method: &str, path: &str, agent: &str| {
+            let text =
+                format!("{method} {path} HTTP/1.1\r\nHost: a\r\nUser-Agent: {agent}\r\n\r\n");
+            match parse(text.as_bytes()) {
+                Parsed::Head(request, _) => passer_by(&request),
+                other => panic!("{other:?}"),
+            }
+        };
+        let windows = "Microsoft-WebDAV-MiniRedir/10.0.19045";
+        assert_eq!(asked("OPTIONS", "/", "DavClnt"), Say::Share);
+        let directory = Say::Directory("/c".to_owned());
+        assert_eq!(asked("PROPFIND", "/c", windows), directory);
+        assert_eq!(
+            asked("PROPFIND", "/desktop.ini", windows),
+            Say::Refusal(404)
+        );
+        assert_eq!(asked("OPTIONS", "/", "curl/8"), Say::Refusal(405));
     }
 
     proptest! {

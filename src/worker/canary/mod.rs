@@ -19,7 +19,7 @@ mod spool;
 mod tls;
 mod wire;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,12 +58,8 @@ struct Watch {
     dir: PathBuf,
 }
 
-impl Watch {
-    /// For a socket that cannot say where it is.
-    fn nowhere(&self) -> SocketAddr {
-        SocketAddr::from(([0, 0, 0, 0], 0))
-    }
-}
+/// For a socket that cannot say where it is.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// The sockets, bound.
 struct Sockets {
@@ -277,7 +273,7 @@ async fn plain(listener: TcpListener, watch: Arc<Watch>, stop: CancellationToken
     accept::run(listener, stop, move |stream, peer| {
         let watch = Arc::clone(&watch);
         async move {
-            let local = stream.local_addr().unwrap_or(watch.nowhere());
+            let local = stream.local_addr().unwrap_or(NOWHERE);
             let ends = http::Ends {
                 peer,
                 local,
@@ -298,7 +294,7 @@ async fn over_tls(
     accept::run(listener, stop, move |stream, peer| {
         let (watch, acceptor) = (Arc::clone(&watch), acceptor.clone());
         async move {
-            let local = stream.local_addr().unwrap_or(watch.nowhere());
+            let local = stream.local_addr().unwrap_or(NOWHERE);
             let ends = http::Ends {
                 peer,
                 local,
@@ -325,6 +321,7 @@ async fn shake(
     if first[0].is_ascii_uppercase() {
         let (bytes, _) = reply::bytes(&reply::Say::NotTls, None, Stamp::now());
         stream.write_all(&bytes).await?;
+        http::linger(&mut stream).await;
         return Ok(None);
     }
     acceptor.accept(stream).await.map(Some)

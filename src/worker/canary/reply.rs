@@ -22,6 +22,10 @@ pub(super) enum Say {
     Nothing,
     /// Log in first.
     Login,
+    /// To a Windows host that asks whether this is a share: it is.
+    Share,
+    /// To the same, about a directory on the way.
+    Directory(String),
     /// One of nginx's own pages.
     Refusal(u16),
     /// Somebody speaks HTTP where TLS is spoken.
@@ -32,7 +36,8 @@ pub(super) enum Say {
 /// not be read.
 pub(super) fn bytes(say: &Say, request: Option<&Request>, now: Stamp) -> (Vec<u8>, bool) {
     let status = match say {
-        Say::Pixel | Say::Page(_) => 200,
+        Say::Pixel | Say::Page(_) | Say::Share => 200,
+        Say::Directory(_) => 207,
         Say::Nothing => 204,
         Say::Login => 401,
         Say::Refusal(status) => *status,
@@ -71,6 +76,23 @@ pub(super) fn bytes(say: &Say, request: Option<&Request>, now: Stamp) -> (Vec<u8
             line("Connection", connection);
             Vec::new()
         }
+        Say::Share => {
+            line("Content-Length", "0");
+            line("Connection", connection);
+            line("DAV", "1,2");
+            line(
+                "Allow",
+                "GET,HEAD,PUT,DELETE,MKCOL,COPY,MOVE,PROPFIND,OPTIONS",
+            );
+            Vec::new()
+        }
+        Say::Directory(path) => {
+            let listing = directory(path, now);
+            line("Content-Type", "text/xml; charset=utf-8");
+            line("Content-Length", &listing.len().to_string());
+            line("Connection", connection);
+            listing.into_bytes()
+        }
         Say::Login | Say::Refusal(_) | Say::NotTls => {
             let page = refusal(say, status, request);
             line("Content-Type", "text/html");
@@ -90,6 +112,19 @@ pub(super) fn bytes(say: &Say, request: Option<&Request>, now: Stamp) -> (Vec<u8
     (bytes, !keep)
 }
 
+/// A directory with nothing in it, as nginx's WebDAV modules tell of one. `path` is one of
+/// ours.
+fn directory(path: &str, now: Stamp) -> String {
+    let day = date(Stamp(now.0 - now.0.rem_euclid(86_400_000_000)));
+    format!(
+        "<?xml version=\"1.0\" encoding=\"utf-8\" ?>\n<D:multistatus xmlns:D=\"DAV:\">\n\
+         <D:response>\n<D:href>{path}</D:href>\n<D:propstat>\n<D:prop>\n\
+         <D:getlastmodified>{day}</D:getlastmodified>\n\
+         <D:resourcetype><D:collection/></D:resourcetype>\n<D:lockdiscovery/>\n</D:prop>\n\
+         <D:status>HTTP/1.1 200 OK</D:status>\n</D:propstat>\n</D:response>\n</D:multistatus>\n"
+    )
+}
+
 /// `expires -1;`: opened again, it is asked for again.
 fn uncached(line: &mut impl FnMut(&str, &str), now: Stamp) {
     line("Expires", &date(Stamp(now.0.saturating_sub(1_000_000))));
@@ -100,6 +135,7 @@ fn phrase(status: u16) -> &'static str {
     match status {
         200 => "200 OK",
         204 => "204 No Content",
+        207 => "207 Multi-Status",
         400 => "400 Bad Request",
         401 => "401 Unauthorized",
         403 => "403 Forbidden",

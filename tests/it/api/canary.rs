@@ -212,7 +212,7 @@ async fn an_upload_is_kept_once_and_stays_while_a_token_is_in_it() {
         .dir
         .path()
         .join("canary/blobs")
-        .join(&sha256[..2])
+        .join(sha256.get(..2).unwrap())
         .join(sha256);
     assert_eq!(std::fs::read(&kept).unwrap(), b"see {{URL}}");
     let made = api

@@ -222,10 +222,6 @@ fn read(packet: &[u8], id: [u8; 2], flags: u16) -> Option<Query<'_>> {
 }
 
 /// The EDNS record among the additional ones; the outer `None` is nonsense.
-#[expect(
-    clippy::option_option,
-    reason = "nonsense, absent and present are three things"
-)]
 fn edns(packet: &[u8], mut at: usize, count: u16) -> Option<Option<Edns>> {
     let mut found = None;
     if count > RECORDS_MAX {
