@@ -8,12 +8,13 @@
 //! Roles: [`worker`] (background daemons), [`api`] (HTTP), [`web`] (dashboard), [`decoy`] (runs inside a
 //! decky, faces attackers), [`init`] (makes a host hold what it should).
 //! Shared by roles and command line: [`deploy`].
-//! Domain: [`persona`], [`fleet`], [`capture`], [`export`]. Adapters: [`db`], [`bus`], [`systemd`],
+//! Domain: [`persona`], [`fleet`], [`capture`], [`export`], [`canary`]. Adapters: [`db`], [`bus`], [`systemd`],
 //! [`docker`], [`syslog`], [`net`]. Base: [`config`], [`model`].
 
 pub mod api;
 pub mod app;
 pub mod bus;
+pub mod canary;
 pub mod capture;
 pub mod cli;
 pub mod config;

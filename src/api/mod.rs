@@ -14,6 +14,7 @@ mod artifacts;
 mod attack_sessions;
 mod attackers;
 mod auth;
+mod canary;
 mod catalog;
 mod config;
 mod credentials;

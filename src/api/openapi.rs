@@ -27,6 +27,7 @@ use utoipa::{Modify, OpenApi};
         (name = "findings", description = "What attackers did"),
         (name = "fleet", description = "Deckies, and the jobs that change them"),
         (name = "webhooks", description = "Who else is told"),
+        (name = "canary", description = "Bait that tells when somebody uses it"),
     ),
     security(("token" = [])),
     modifiers(&Token),

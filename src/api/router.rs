@@ -12,9 +12,9 @@ use utoipa_axum::routes;
 
 use super::error::Error;
 use super::{
-    Api, artifacts, attack_sessions, attackers, catalog, config, credentials, deckies, deliveries,
-    edge, fleet, health, jobs, logs, openapi, panel, session, stats, stream, tokens, totp, users,
-    webhooks, workers,
+    Api, artifacts, attack_sessions, attackers, canary, catalog, config, credentials, deckies,
+    deliveries, edge, fleet, health, jobs, logs, openapi, panel, session, stats, stream, tokens,
+    totp, users, webhooks, workers,
 };
 
 /// Largest request body; nothing we take is near it.
@@ -99,6 +99,16 @@ fn v1() -> OpenApiRouter<Api> {
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::replay))
         .routes(routes!(deliveries::replay_one))
+        // canary
+        .routes(routes!(canary::tokens::kinds))
+        .routes(routes!(canary::tokens::list, canary::tokens::add))
+        .routes(routes!(canary::tokens::one, canary::tokens::revoke))
+        .routes(routes!(canary::tokens::plant))
+        .routes(routes!(canary::files::list))
+        .routes(routes!(canary::files::download))
+        .routes(routes!(canary::triggers::list))
+        .routes(routes!(canary::blobs::delete))
+        .merge(with_uploads())
 }
 
 /// Routes whose bodies carry a deployment file or a template.
@@ -109,6 +119,13 @@ fn with_files() -> OpenApiRouter<Api> {
         .routes(routes!(webhooks::add))
         .routes(routes!(webhooks::change))
         .layer(DefaultBodyLimit::max(fleet::INI_BYTES))
+}
+
+/// Routes whose bodies are files.
+fn with_uploads() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(canary::blobs::list, canary::blobs::add))
+        .layer(DefaultBodyLimit::max(canary::blobs::BODY_BYTES))
 }
 
 fn parts() -> (Router<Api>, utoipa::openapi::OpenApi) {

@@ -50,6 +50,7 @@ fn role(name: &str) -> Option<Role> {
         "bus" => |ctx| Box::pin(worker::bus::run(ctx)),
         "api" => |ctx| Box::pin(api::run(ctx)),
         "web" => |ctx| Box::pin(web::run(ctx)),
+        "canary" => |ctx| Box::pin(worker::canary::run(ctx)),
         "collector" => |ctx| Box::pin(worker::collector::run(ctx)),
         "mutator" => |ctx| Box::pin(worker::mutator::run(ctx)),
         "ingester" => |ctx| Box::pin(worker::ingester::run(ctx)),

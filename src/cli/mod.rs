@@ -7,6 +7,7 @@
 mod archetypes;
 mod artifacts;
 mod bus;
+mod canary;
 mod completions;
 mod config;
 mod credentials;
@@ -106,6 +107,8 @@ enum Command {
     Mutator(mutator::Args),
     /// Tells other systems what happens: signed, in their formats, nothing lost.
     Webhook(webhook::Args),
+    /// Canary tokens: make, list, plant, take back; or answer their calls.
+    Canary(canary::Args),
     /// Print a shell completion script or the man page.
     Completions(completions::Args),
     /// One decky; started by the reconciler.
@@ -134,7 +137,7 @@ pub(crate) fn command() -> clap::Command {
 fn plain_workers() -> impl Iterator<Item = &'static Worker> {
     worker::WORKERS
         .iter()
-        .filter(|w| !["bus", "mutator", "reconciler", "webhook"].contains(&w.name))
+        .filter(|w| !["bus", "canary", "mutator", "reconciler", "webhook"].contains(&w.name))
 }
 
 fn parse(matches: &clap::ArgMatches) -> Result<Cli, clap::Error> {
@@ -186,6 +189,7 @@ pub fn main() -> ExitCode {
         Command::User(args) => user::run(&args, &sources),
         Command::Config(args) => config::run(&args, &sources),
         Command::Bus(args) => bus::run(&args, &sources),
+        Command::Canary(args) => canary::run(&args, &sources),
         Command::Mutator(args) => mutator::run(&args, &sources),
         Command::Reconciler(args) => reconciler::run(&args, &sources),
         Command::Webhook(args) => webhook::run(&args, &sources),

@@ -45,6 +45,10 @@ pub(super) fn run(args: &Args, mut sources: Sources) -> anyhow::Result<ExitCode>
         let dir = std::path::absolute(".decnet").context("finding the working directory")?;
         sources.set_flag("DECNET_STATE_DIR", dir.display().to_string());
     }
+    if !sources.is_set("DECNET_CANARY_HTTP_HOST") {
+        // Nothing of a trial faces the network unless somebody says so.
+        sources.set_flag("DECNET_CANARY_HTTP_HOST", "127.0.0.1".to_owned());
+    }
     if !sources.is_set("DECNET_LOG_LEVEL") {
         sources.set_flag("DECNET_LOG_LEVEL", "warn");
     }

@@ -3,6 +3,7 @@
 //! shell. Unknown keys in a file are errors naming file and line, and all errors are
 //! reported at once. Nothing here depends on the working directory or HOME.
 
+mod canary;
 mod database;
 pub mod ini;
 pub mod key;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use canary::CanaryConfig;
 pub use database::Database;
 pub use source::{Effective, Origin, Sources};
 
@@ -87,16 +89,22 @@ impl Paths {
         self.state.join("seal.key")
     }
 
+    /// What the listener of canary tokens wrote down and the database does not have yet.
+    #[must_use]
+    pub fn canary_spool(&self) -> PathBuf {
+        self.state.join("canary").join("spool")
+    }
+
+    /// Files that operators uploaded to put canary tokens into.
+    #[must_use]
+    pub fn canary_blobs(&self) -> PathBuf {
+        self.state.join("canary").join("blobs")
+    }
+
     /// The log of worker `name` under its unit.
     #[must_use]
     pub fn worker_log(&self, name: &str) -> PathBuf {
         self.log.join(format!("decnet.{name}.log"))
-    }
-
-    /// The key that secrets in the database are sealed with, mode 0600.
-    #[must_use]
-    pub fn seal_key(&self) -> PathBuf {
-        self.state.join("seal.key")
     }
 
     /// The first administrator's password, mode 0600, until it is changed.
@@ -201,6 +209,8 @@ pub struct Config {
     pub web: WebConfig,
     /// The webhook worker.
     pub webhook: WebhookConfig,
+    /// Canary tokens.
+    pub canary: CanaryConfig,
     /// Ingester: most events per transaction.
     pub batch_size: usize,
     /// Ingester: longest wait for a batch to fill.
@@ -338,6 +348,7 @@ impl Config {
             queue_max: read.bounded("DECNET_WEBHOOK_QUEUE_MAX", 1, 10_000_000, 10_000),
             keep_days: read.bounded("DECNET_WEBHOOK_KEEP_DAYS", 1, 3650, 30),
         };
+        let canary = canary::read(&mut read);
         let batch_size = read.bounded("DECNET_BATCH_SIZE", 1, 100_000, 3000);
         let batch_wait = read.bounded("DECNET_BATCH_MAX_WAIT_MS", 1, 60_000, 250);
         let retention_logs = read.bounded("DECNET_RETENTION_LOGS_DAYS", 0, 36_500, 90);
@@ -388,6 +399,7 @@ impl Config {
             api,
             web,
             webhook,
+            canary,
             batch_size: usize::try_from(batch_size).unwrap_or(3000),
             batch_max_wait: Duration::from_millis(batch_wait),
             retention_logs_days: u32::try_from(retention_logs).unwrap_or(90),

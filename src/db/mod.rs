@@ -9,6 +9,7 @@ pub mod api_token;
 pub mod artifact;
 pub mod attack_session;
 pub mod attacker;
+pub mod canary;
 pub mod checkpoint;
 mod counter;
 pub mod credential;

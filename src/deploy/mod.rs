@@ -7,6 +7,7 @@
 //! Without the right to ask the network whether an address is free (the API's unit has
 //! none) that is left to the reconciler, which asks before it claims one; a note says so.
 
+pub mod canary;
 mod lan;
 pub mod webhook;
 

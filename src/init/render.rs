@@ -23,6 +23,7 @@ pub(super) const DIRECTORIES: &[(&str, u32, bool)] = &[
     (STATE, 0o750, false),
     // Setgid: what a decky captures stays readable to the group.
     ("/var/lib/decnet/artifacts", 0o2770, false),
+    ("/var/lib/decnet/canary", 0o750, false),
     (LOGS, 0o750, false),
     // Others may look: `decnet status` works for everybody.
     (RUN, 0o755, false),
@@ -83,6 +84,7 @@ macro_rules! template {
 template!(Web, "decnet-web.service.j2", Unit<'a>);
 template!(Bus, "decnet-bus.service.j2", Unit<'a>);
 template!(Api, "decnet-api.service.j2", Unit<'a>);
+template!(Canary, "decnet-canary.service.j2", Unit<'a>);
 template!(Collector, "decnet-collector.service.j2", Unit<'a>);
 template!(Mutator, "decnet-mutator.service.j2", Unit<'a>);
 template!(Ingester, "decnet-ingester.service.j2", Unit<'a>);
@@ -188,6 +190,7 @@ pub(super) fn units(choices: &Choices, around: &Surroundings) -> anyhow::Result<
             "bus" => text(path, &Bus { u: &unit })?,
             "api" => text(path, &Api { u: &unit })?,
             "web" => text(path, &Web { u: &unit })?,
+            "canary" => text(path, &Canary { u: &unit })?,
             "collector" => text(path, &Collector { u: &unit })?,
             "mutator" => text(path, &Mutator { u: &unit })?,
             "ingester" => text(path, &Ingester { u: &unit })?,

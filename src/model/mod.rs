@@ -1,6 +1,7 @@
 //! Plain values that every other part speaks in: stamps, events, services,
 //! workers, topics. No IO, no tokio, nothing imported from the rest of the crate.
 
+pub mod canary;
 pub mod csv;
 pub mod decky;
 pub mod event;

@@ -49,6 +49,33 @@ pub fn decky_mutation(name: &str) -> String {
 /// The fleet's desired rows changed: the reconciler should look.
 pub const FLEET_CHANGED: &str = "fleet.changed";
 
+/// A canary token was used, as told by whoever keeps the rows.
+#[must_use]
+pub fn canary_triggered(id: &str) -> String {
+    format!("canary.{}.triggered", segment(id))
+}
+
+/// A canary token's files were written to a decky.
+#[must_use]
+pub fn canary_placed(id: &str) -> String {
+    format!("canary.{}.placed", segment(id))
+}
+
+/// A canary token was taken back.
+#[must_use]
+pub fn canary_revoked(id: &str) -> String {
+    format!("canary.{}.revoked", segment(id))
+}
+
+/// A canary token's row is new or another: the listener should look.
+#[must_use]
+pub fn canary_changed(id: &str) -> String {
+    format!("canary.{}.changed", segment(id))
+}
+
+/// Every such change, as a pattern.
+pub const CANARY_CHANGES: &str = "canary.*.changed";
+
 /// New lines in the event log or new rows in the database; carries only counts.
 pub const LOG: &str = "system.log";
 

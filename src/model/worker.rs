@@ -190,6 +190,23 @@ pub const WORKERS: &[Worker] = &[
         topics_out: &[],
     },
     Worker {
+        name: "canary",
+        aliases: &[],
+        summary: "Answers the calls of canary tokens and tells who made them",
+        role: Role::Master,
+        in_target: true,
+        needs: &[
+            Need::Database,
+            Need::State,
+            Need::Network,
+            Need::NetBindService,
+        ],
+        shape: Shape::Server,
+        threads: 1,
+        topics_in: &["canary.*.changed"],
+        topics_out: &["canary.<id>.triggered"],
+    },
+    Worker {
         name: "web",
         aliases: &[],
         summary: "Dashboard in the browser; asks the API alone",

@@ -1,5 +1,6 @@
 //! Small pieces between us and the kernel: file locks, atomic files, peers of sockets.
 
+pub mod blob;
 pub mod descriptor;
 pub mod file;
 pub mod forwarded;

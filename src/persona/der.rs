@@ -4,7 +4,7 @@
 use crate::model::Stamp;
 
 /// An element of `tag` around `body`.
-pub(super) fn element(tag: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn element(tag: u8, body: &[u8]) -> Vec<u8> {
     let mut out = vec![tag];
     let len = body.len();
     if let Ok(short) = u8::try_from(len)
@@ -23,17 +23,17 @@ pub(super) fn element(tag: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// SEQUENCE of `parts`.
-pub(super) fn sequence(parts: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn sequence(parts: &[Vec<u8>]) -> Vec<u8> {
     element(0x30, &parts.concat())
 }
 
 /// SET of one element.
-pub(super) fn set(part: &[u8]) -> Vec<u8> {
+pub(crate) fn set(part: &[u8]) -> Vec<u8> {
     element(0x31, part)
 }
 
 /// A non-negative INTEGER from big-endian bytes.
-pub(super) fn integer(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn integer(bytes: &[u8]) -> Vec<u8> {
     let skip = bytes.iter().take_while(|b| **b == 0).count();
     let mut body = bytes.get(skip..).unwrap_or_default().to_vec();
     if body.first().is_none_or(|first| *first >= 0x80) {
@@ -43,27 +43,27 @@ pub(super) fn integer(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// BIT STRING of whole bytes.
-pub(super) fn bit_string(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn bit_string(bytes: &[u8]) -> Vec<u8> {
     element(0x03, &[&[0], bytes].concat())
 }
 
 /// OCTET STRING.
-pub(super) fn octet_string(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn octet_string(bytes: &[u8]) -> Vec<u8> {
     element(0x04, bytes)
 }
 
 /// BOOLEAN TRUE.
-pub(super) fn truth() -> Vec<u8> {
+pub(crate) fn truth() -> Vec<u8> {
     element(0x01, &[0xff])
 }
 
 /// NULL.
-pub(super) fn null() -> Vec<u8> {
+pub(crate) fn null() -> Vec<u8> {
     element(0x05, &[])
 }
 
 /// OBJECT IDENTIFIER from its numbers.
-pub(super) fn oid(numbers: &[u32]) -> Vec<u8> {
+pub(crate) fn oid(numbers: &[u32]) -> Vec<u8> {
     let (first, second) = match numbers {
         [first, second, ..] => (*first, *second),
         _ => (0, 0),
@@ -83,22 +83,22 @@ pub(super) fn oid(numbers: &[u32]) -> Vec<u8> {
 }
 
 /// UTF8String.
-pub(super) fn utf8(text: &str) -> Vec<u8> {
+pub(crate) fn utf8(text: &str) -> Vec<u8> {
     element(0x0c, text.as_bytes())
 }
 
 /// PrintableString; the caller knows that `text` is one.
-pub(super) fn printable(text: &str) -> Vec<u8> {
+pub(crate) fn printable(text: &str) -> Vec<u8> {
     element(0x13, text.as_bytes())
 }
 
 /// IA5String, as directory names write domain components.
-pub(super) fn ia5(text: &str) -> Vec<u8> {
+pub(crate) fn ia5(text: &str) -> Vec<u8> {
     element(0x16, text.as_bytes())
 }
 
 /// Time as certificates write it: UTCTime until 2049, GeneralizedTime after.
-pub(super) fn time(at: Stamp) -> Vec<u8> {
+pub(crate) fn time(at: Stamp) -> Vec<u8> {
     let t = at.utc();
     let rest = format!(
         "{:02}{:02}{:02}{:02}{:02}Z",

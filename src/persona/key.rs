@@ -59,6 +59,24 @@ impl std::fmt::Debug for HostKey {
 }
 
 impl HostKey {
+    /// The Ed25519 key that `stream` gives; a person's key has the same form as a host's.
+    pub(crate) fn ed25519(mut stream: Stream, comment: String) -> Self {
+        let kind = KeyKind::Ed25519;
+        let check = stream.bytes();
+        let mut public = Vec::new();
+        let mut private = Vec::new();
+        text(&mut public, kind.name().as_bytes());
+        text(&mut private, kind.name().as_bytes());
+        ed25519(&mut stream, &mut public, &mut private);
+        Self {
+            kind,
+            public,
+            comment,
+            private,
+            check,
+        }
+    }
+
     /// `SHA256:…`, as clients show it.
     #[must_use]
     pub fn fingerprint(&self) -> String {
@@ -96,7 +114,7 @@ impl HostKey {
 }
 
 /// `bytes` between PEM lines of `width` letters.
-pub(super) fn pem(label: &str, bytes: &[u8], width: usize) -> String {
+pub(crate) fn pem(label: &str, bytes: &[u8], width: usize) -> String {
     let mut out = format!("-----BEGIN {label}-----\n");
     for (at, c) in STANDARD.encode(bytes).chars().enumerate() {
         if at > 0 && at.is_multiple_of(width) {
@@ -108,6 +126,15 @@ pub(super) fn pem(label: &str, bytes: &[u8], width: usize) -> String {
     out.push_str(label);
     out.push_str("-----\n");
     out
+}
+
+/// Appends the public and the private part of the key the stream gives.
+fn ed25519(stream: &mut Stream, public: &mut Vec<u8>, private: &mut Vec<u8>) {
+    let key = Ed25519::from_bytes(&stream.bytes());
+    let open = key.verifying_key().to_bytes();
+    text(public, &open);
+    text(private, &open);
+    text(private, &[key.to_bytes(), open].concat());
 }
 
 /// A string of RFC 4251.
@@ -150,13 +177,7 @@ impl Persona {
         text(&mut public, kind.name().as_bytes());
         text(&mut private, kind.name().as_bytes());
         match kind {
-            KeyKind::Ed25519 => {
-                let key = Ed25519::from_bytes(&stream.bytes());
-                let open = key.verifying_key().to_bytes();
-                text(&mut public, &open);
-                text(&mut private, &open);
-                text(&mut private, &[key.to_bytes(), open].concat());
-            }
+            KeyKind::Ed25519 => ed25519(&mut stream, &mut public, &mut private),
             KeyKind::EcdsaP256 => {
                 let key = p256_key(&mut stream);
                 let point = key.verifying_key().to_sec1_point(false);
@@ -207,7 +228,7 @@ impl Persona {
 }
 
 /// The P-256 key the stream gives. Nearly every 32 bytes are one.
-fn p256_key(stream: &mut Stream) -> P256 {
+pub(crate) fn p256_key(stream: &mut Stream) -> P256 {
     loop {
         let bytes: [u8; 32] = stream.bytes();
         if let Ok(key) = P256::from_slice(&bytes) {

@@ -11,19 +11,19 @@
 
 pub mod archetype;
 pub mod certificate;
-mod der;
+pub(crate) mod der;
 mod device;
 pub mod distro;
 mod draw;
 pub mod identity;
 pub mod key;
 mod linux;
-mod name;
+pub(crate) mod name;
 mod release;
 mod rsa;
 pub mod show;
 mod site;
-mod stream;
+pub(crate) mod stream;
 mod vendor;
 mod windows;
 

@@ -18,7 +18,8 @@ const SPOTS: &[&str] = &[
     "lobby", "gate", "dock", "yard", "hall", "line1", "line2", "line3", "roof", "cellar", "north",
     "south", "east", "west", "store",
 ];
-const SURNAMES: &[&str] = &[
+/// Surnames, lower case.
+pub(crate) const SURNAMES: &[&str] = &[
     "kowalski", "bauer", "larsen", "dubois", "novak", "cole", "meyer", "fischer", "rossi",
     "jansen", "petrov", "smith", "garcia", "chan", "brien", "weber", "moreau", "lindgren",
     "nielsen", "horvat", "silva", "costa", "murphy", "taylor", "keller", "vogel", "martin",

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 /// An endless stream of bytes for one purpose.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     key: [u8; 32],
     counter: u64,
     block: [u8; 32],
@@ -15,7 +15,7 @@ pub(super) struct Stream {
 
 impl Stream {
     /// The stream of `seed` for `label`; tells nothing about any other label's.
-    pub(super) fn new(seed: &str, label: &str) -> Self {
+    pub(crate) fn new(seed: &str, label: &str) -> Self {
         let mut hash = Sha256::new();
         hash.update(b"host key stream v1\0");
         hash.update(seed.as_bytes());
@@ -30,14 +30,14 @@ impl Stream {
     }
 
     /// The next `N` bytes.
-    pub(super) fn bytes<const N: usize>(&mut self) -> [u8; N] {
+    pub(crate) fn bytes<const N: usize>(&mut self) -> [u8; N] {
         let mut out = [0; N];
         self.fill(&mut out);
         out
     }
 
     /// Fills `out` with the next bytes.
-    pub(super) fn fill(&mut self, out: &mut [u8]) {
+    pub(crate) fn fill(&mut self, out: &mut [u8]) {
         for byte in out {
             if self.used == self.block.len() {
                 let mut hash = Sha256::new();
@@ -54,7 +54,7 @@ impl Stream {
 
     /// A number below `end` (0 when `end` is 0). The bias is below 2^-32 for the small
     /// ranges used here.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         u64::from_be_bytes(self.bytes())
             .checked_rem(end)
             .unwrap_or(0)

@@ -13,7 +13,7 @@ use super::Web;
 use super::attackers::parameter;
 use super::error::{Failure, not_found};
 use super::fleet::Confirm;
-use super::page::{Shell, back, fragment, next_link, query, show};
+use super::page::{Shell, back, next_link, part as fragment, query, show};
 use super::sessions::download;
 use super::text::{self, When, bytes, number, short, visible, when, word};
 use super::visitor::{Posted, Visitor};
@@ -47,7 +47,11 @@ fn token(row: &Value, visitor: &Visitor) -> Token {
         decky_link: text::encode(row["decky"].as_str().unwrap_or_default()),
         state: word(row, "state"),
         error: short(row["last_error"].as_str().unwrap_or_default()),
-        planted: planted.iter().filter_map(Value::as_str).map(visible).collect(),
+        planted: planted
+            .iter()
+            .filter_map(Value::as_str)
+            .map(visible)
+            .collect(),
         url: word(row, "url"),
         host: word(row, "host"),
         by: word(row, "created_by"),
@@ -122,7 +126,10 @@ async fn page(
         blobs = web.get(caller, "/canary/blobs").await?;
     }
     show(&List {
-        rows: items(&found).iter().map(|row| token(row, visitor)).collect(),
+        rows: items(&found)
+            .iter()
+            .map(|row| token(row, visitor))
+            .collect(),
         next: next_link(&visitor.here, &found["next"]),
         kinds: items(&kinds)
             .iter()
@@ -169,9 +176,15 @@ pub(super) async fn add(State(web): State<Web>, posted: Posted) -> Result<Respon
         }
     }
     body["windows"] = json!(!posted.field("windows").is_empty());
-    match web.send(&visitor.caller, Method::POST, "/canary/tokens", &body).await {
+    match web
+        .send(&visitor.caller, Method::POST, "/canary/tokens", &body)
+        .await
+    {
         Ok(made) => {
-            let to = format!("/canary/{}", text::encode(made["id"].as_str().unwrap_or_default()));
+            let to = format!(
+                "/canary/{}",
+                text::encode(made["id"].as_str().unwrap_or_default())
+            );
             let said = match made["state"].as_str() {
                 Some("planted") => "The token was made and planted.".to_owned(),
                 Some("failed") => format!("It was made, not planted: {}", word(&made, "last_error")),
@@ -263,7 +276,10 @@ async fn part(web: &Web, visitor: &Visitor, id: &str) -> Result<Part, Failure> {
             path: short(row["path"].as_str().unwrap_or_default()),
             agent: short(row["user_agent"].as_str().unwrap_or_default()),
             resolver: word(row, "resolver"),
-            headers: headers.iter().map(|h| (word(h, "name"), word(h, "value"))).collect(),
+            headers: headers
+                .iter()
+                .map(|h| (word(h, "name"), word(h, "value")))
+                .collect(),
             fingerprint: match &row["fingerprint"] {
                 Value::Null => String::new(),
                 found => visible(&serde_json::to_string_pretty(found).unwrap_or_default())
@@ -273,7 +289,8 @@ async fn part(web: &Web, visitor: &Visitor, id: &str) -> Result<Part, Failure> {
     });
     Ok(Part {
         triggers: triggers.collect(),
-        next: next_link(&visitor.here, &found["next"]),
+        // The fragment's address is none to go to.
+        next: next_link(&visitor.here.replacen("/part", "", 1), &found["next"]),
         token: token(&row, visitor),
     })
 }
@@ -375,12 +392,18 @@ pub(super) async fn act(
     let link = text::encode(&id);
     let path = format!("/canary/tokens/{link}");
     let (method, to, said) = match verb.as_str() {
-        "plant" => (Method::POST, format!("{path}/plant"), "The token is planted."),
+        "plant" => (
+            Method::POST,
+            format!("{path}/plant"),
+            "The token is planted.",
+        ),
         "revoke" => (Method::DELETE, path, "The token was taken back."),
         _ => return Ok(not_found().await),
     };
     let here = format!("/canary/{link}");
-    let done = web.send(&posted.visitor.caller, method, &to, &json!({})).await;
+    let done = web
+        .send(&posted.visitor.caller, method, &to, &json!({}))
+        .await;
     match done {
         Ok(_) => Ok(back(&here, said)),
         Err(failure @ Failure::Api { .. }) => Ok(back(&here, &failure.detail())),
@@ -412,7 +435,9 @@ pub(super) async fn upload(
         }
     }
     if !bool::from(token.as_bytes().ct_eq(visitor.csrf.as_bytes())) {
-        return Err(bad("This form is from an earlier session; reload the page and try again."));
+        return Err(bad(
+            "This form is from an earlier session; reload the page and try again.",
+        ));
     }
     visitor.must_act()?;
     let Some((name, content)) = file.filter(|(name, _): &(String, Bytes)| !name.is_empty()) else {
@@ -425,7 +450,10 @@ pub(super) async fn upload(
         .header("content-type", "application/octet-stream")
         .body(content);
     match web.reply(request, "/canary").await {
-        Ok(_) => Ok(back("/canary", "The file is kept; choose it for a token of the kind upload.")),
+        Ok(_) => Ok(back(
+            "/canary",
+            "The file is kept; choose it for a token of the kind upload.",
+        )),
         Err(failure @ Failure::Api { .. }) => Ok(back("/canary", &failure.detail())),
         Err(other) => Err(other),
     }

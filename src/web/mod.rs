@@ -9,6 +9,7 @@
 mod account;
 mod assets;
 mod attackers;
+mod canary;
 mod client;
 mod config;
 mod credentials;

@@ -128,6 +128,7 @@ const NAVIGATION: [(&str, &[Entry]); 3] = [
         &[
             ("/fleet", "Fleet", false),
             ("/workers", "Workers", false),
+            ("/canary", "Canary tokens", false),
             ("/webhooks", "Webhooks", true),
             ("/account", "Account", false),
             ("/users", "Users", true),

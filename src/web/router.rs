@@ -5,13 +5,15 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 
 use super::{
-    Web, account, assets, attackers, config, credentials, deploy, docs, edge, error, files, fleet,
-    live, login, map, overview, second, services, sessions, settings, stream, totp, webhooks,
-    workers,
+    Web, account, assets, attackers, canary, config, credentials, deploy, docs, edge, error, files,
+    fleet, live, login, map, overview, second, services, sessions, settings, stream, totp,
+    webhooks, workers,
 };
 
 /// Largest form.
 const FORM_BYTES: usize = 64 * 1024;
+/// Largest form with a file: the API takes 10 MiB.
+const UPLOAD_BYTES: usize = 11 * 1024 * 1024;
 
 /// The whole dashboard.
 pub fn router(web: Web) -> Router {
@@ -67,6 +69,19 @@ pub fn router(web: Web) -> Router {
         .route("/workers/start-all", post(workers::start_all))
         .route("/workers/{name}", get(workers::log))
         .route("/workers/{name}/{verb}", post(workers::act))
+        .route("/canary", get(canary::list).post(canary::add))
+        .route(
+            "/canary/blobs",
+            post(canary::upload).layer(DefaultBodyLimit::max(UPLOAD_BYTES)),
+        )
+        .route("/canary/blobs/{sha256}/forget", post(canary::forget))
+        .route("/canary/{id}", get(canary::one))
+        .route("/canary/{id}/part", get(canary::one_part))
+        .route("/canary/{id}/files/{n}", get(canary::file))
+        .route(
+            "/canary/{id}/{verb}",
+            get(canary::confirm).post(canary::act),
+        )
         .route("/webhooks", get(webhooks::list).post(webhooks::add))
         .route("/webhooks/{id}", get(webhooks::one))
         .route(

@@ -31,6 +31,12 @@ struct Filled {
     patterns: String,
 }
 
+/// Text of several lines for a form; what would act in one of them is visible.
+fn lines(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(visible).collect();
+    lines.join("\n")
+}
+
 struct Hook {
     link: String,
     name: String,
@@ -194,8 +200,8 @@ fn filled(posted: &Posted) -> Filled {
         name: visible(posted.field("name")),
         url: visible(posted.field("url")),
         format: visible(posted.field("format")),
-        template: posted.field("template").to_owned(),
-        patterns: posted.field("patterns").to_owned(),
+        template: lines(posted.field("template")),
+        patterns: lines(posted.field("patterns")),
     }
 }
 
@@ -281,7 +287,7 @@ async fn one_page(
             name: hook.name.clone(),
             url: hook.url.clone(),
             format: hook.format.clone(),
-            template: row["template"].as_str().unwrap_or_default().to_owned(),
+            template: lines(row["template"].as_str().unwrap_or_default()),
             patterns: hook.patterns.join("\n"),
         },
         formats,

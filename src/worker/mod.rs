@@ -15,7 +15,9 @@
 //! what there is. Without a bus everything still happens, one period later.
 
 pub mod bus;
+pub mod canary;
 pub mod collector;
+mod events;
 pub mod ingester;
 pub mod mutator;
 pub mod reconciler;

@@ -25,10 +25,9 @@ use crate::db::mutation::{Attempt, Mutation, Trial};
 use crate::fleet::difference::slugs;
 use crate::fleet::mutation::{Host, Step, next};
 use crate::model::{DeckyState, Event, Service, Severity, Stamp, topic};
-use crate::net::file;
 use crate::persona::archetype;
 use crate::syslog::{self, spool};
-use crate::worker::Ctx;
+use crate::worker::{Ctx, events};
 
 /// Longest time between two looks.
 const LOOK: Duration = Duration::from_secs(10);
@@ -38,8 +37,6 @@ const PACE: Duration = Duration::from_secs(24 * 3600);
 const VISIT: Duration = Duration::from_secs(600);
 /// Longest wait for the reconciler to try a change.
 const TRIAL: Duration = Duration::from_secs(90);
-/// Largest unread spool of ours.
-const SPOOL_MAX: u64 = 8 * 1024 * 1024;
 /// Our directory among those of the deckies; no decky's name begins like this.
 const SPOOL: &str = "_mutator";
 
@@ -277,7 +274,7 @@ impl Mutator {
         };
         let spool = match &mut self.spool {
             Some(spool) => spool,
-            None => self.spool.insert(open_spool(config)?),
+            None => self.spool.insert(events::open(config, SPOOL)?),
         };
         spool
             .append(&syslog::write(&event))
@@ -405,14 +402,4 @@ fn announce(bus: &Bus, mutation: &Mutation, trial: &Trial) {
         payload["actor"] = json!(actor);
     }
     bus.publish(&topic::decky_mutation(&mutation.decky), "mutation", payload);
-}
-
-/// Our own spool, beside those of the deckies: the collector follows it like theirs.
-fn open_spool(config: &Config) -> anyhow::Result<spool::Writer> {
-    let dir = config.paths.decky(SPOOL);
-    std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
-    for made in [&config.paths.deckies(), &dir] {
-        file::inherit_owner(made).with_context(|| format!("owner of {}", made.display()))?;
-    }
-    spool::Writer::open(&dir, SPOOL_MAX).with_context(|| format!("opening {}", dir.display()))
 }

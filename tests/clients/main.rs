@@ -7,8 +7,10 @@
     reason = "a test may stop on the first surprise"
 )]
 
+mod canary;
 mod ftp;
 mod http;
+mod listener;
 mod redis;
 mod support;
 mod webhook;

@@ -22,11 +22,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("fleet", &["model", "config", "persona"]),
     ("capture", &["model", "persona"]),
     ("export", &["model"]),
+    ("canary", &["model", "persona"]),
     // what is asked of the fleet becomes rows, for the command line and the API alike
     (
         "deploy",
         &[
-            "model", "config", "net", "netns", "bus", "db", "persona", "fleet", "export",
+            "model", "config", "net", "netns", "bus", "db", "persona", "fleet", "export", "canary",
+            "decoy",
         ],
     ),
     // faces attackers: can speak event lines and nothing else
@@ -36,14 +38,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "worker",
         &[
             "model", "config", "net", "netns", "syslog", "bus", "db", "systemd", "docker",
-            "persona", "fleet", "capture", "export", "deploy", "decoy",
+            "persona", "fleet", "capture", "export", "canary", "deploy", "decoy",
         ],
     ),
     (
         "api",
         &[
             "model", "config", "net", "syslog", "bus", "db", "systemd", "docker", "persona",
-            "fleet", "capture", "export", "deploy", "worker",
+            "fleet", "capture", "export", "canary", "deploy", "worker",
         ],
     ),
     ("web", &["model", "config", "net", "worker"]),

@@ -9,6 +9,7 @@
 mod api;
 mod authenticator;
 mod bus;
+mod canary;
 mod capture;
 mod cli;
 mod decoy;

@@ -15,6 +15,7 @@ pub(crate) const WORKERS: &[&str] = &[
     "mutator",
     "reconciler",
     "webhook",
+    "canary",
     "web",
 ];
 

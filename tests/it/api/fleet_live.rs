@@ -28,6 +28,7 @@ impl Up {
             .env("DECNET_LOCAL_SUBNET", subnet)
             .env("DECNET_RECONCILE_INTERVAL_SEC", "1")
             .env("DECNET_API_PORT", "0")
+            .env("DECNET_CANARY_HTTP_PORT", "0")
             .stdout(Stdio::null())
             .spawn()
             .unwrap();

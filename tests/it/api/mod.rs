@@ -1,6 +1,7 @@
 //! The API: in-process through its router, and as a server on a port of its own.
 
 mod accounts;
+mod canary;
 mod deckies;
 mod findings;
 mod fleet_live;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use decnet::config::Database;
 
+pub(crate) use database::on_server;
 pub(crate) use server::Server;
 
 /// The program built from this tree.

@@ -221,6 +221,7 @@ fn change(asked: &Asked, role: &str) -> Response {
             "id": "u-9", "username": HOSTILE, "role": "viewer", "password": "once-only-secret",
         }))
         .into_response(),
+        "/canary/tokens" => problem(StatusCode::UNPROCESSABLE_ENTITY, "bad-token", HOSTILE),
         "/webhooks" | "/webhooks/w-1/rotate" => axum::Json(json!({
             "name": HOSTILE, "secret": "whsec_x", "previous_secret_until": "2026-01-01T00:00:00Z",
         }))
@@ -275,6 +276,16 @@ fn file() -> Value {
         "sha256": HASH, "size_bytes": 20480, "name": HOSTILE, "first_seen": AT,
         "last_seen": AT, "count": 2, "attacker_ip": "203.0.113.7", "decky": HOSTILE,
         "service": HOSTILE, "session": HOSTILE,
+    })
+}
+
+fn canary() -> Value {
+    json!({
+        "id": "t-1", "kind": HOSTILE, "memo": HOSTILE, "decky": HOSTILE, "path": HOSTILE,
+        "blob": null, "state": "planted", "last_error": HOSTILE, "planted": [HOSTILE],
+        "url": HOSTILE, "host": HOSTILE, "created_by": HOSTILE,
+        "created_at": "2026-01-01T00:00:00Z", "planted_at": "2026-01-01T00:00:00Z",
+        "revoked_at": null, "trigger_count": 3, "last_triggered_at": "2026-01-01T00:00:00Z",
     })
 }
 
@@ -368,6 +379,15 @@ fn reply(path: &str) -> Option<Value> {
         }]}),
         "/jobs" => list(&json!([job()])),
         "/jobs/j-1" => job(),
+        "/canary/kinds" => json!({"items": [
+            {"name": "env_file", "summary": HOSTILE, "callback": "http", "available": true, "needs": null},
+            {"name": "dns_name", "summary": "x", "callback": "dns", "available": false, "needs": "DECNET_CANARY_DNS_ZONE"},
+        ]}),
+        "/canary/tokens" => list(&json!([canary()])),
+        "/canary/blobs" => json!({"items": [{
+            "sha256": "9f86d0", "name": HOSTILE, "size_bytes": 7, "uploaded_by": HOSTILE,
+            "uploaded_at": "2026-01-01T00:00:00Z", "tokens": 0,
+        }]}),
         "/webhooks" => json!({"items": [webhook()]}),
         "/webhooks/w-1" => webhook(),
         "/webhook-formats" => json!({
@@ -456,6 +476,19 @@ fn of_one(path: &str) -> Option<Value> {
             one
         }
         ["artifacts", _, "download"] => Value::Null,
+        ["canary", "tokens", _] => canary(),
+        ["canary", "tokens", _, "files"] => json!({"items": [{
+            "n": 0, "name": HOSTILE, "path": HOSTILE, "content_type": "text/plain",
+            "mode": "0600", "size_bytes": 7,
+        }]}),
+        ["canary", "tokens", _, "files", _] => Value::Null,
+        ["canary", "tokens", _, "triggers"] => list(&json!([{
+            "id": "01TRIGGER", "first_at": "2026-01-01T00:00:00Z",
+            "last_at": "2026-01-01T00:00:00Z", "count": 3, "attacker_ip": HOSTILE, "port": 4,
+            "via": "http", "method": HOSTILE, "path": HOSTILE, "user_agent": HOSTILE,
+            "headers": [{"name": HOSTILE, "value": HOSTILE}], "body": HOSTILE,
+            "resolver": HOSTILE, "fingerprint": {"id": HOSTILE, "sections": {"nav": {"ua": HOSTILE}}},
+        }])),
         ["webhooks", _, "deliveries"] => list(&json!([{
             "id": 7, "event_id": "e", "topic": HOSTILE, "type": HOSTILE,
             "payload": {"attacker": HOSTILE}, "status": "dead", "attempts": 3,

@@ -9,7 +9,10 @@ use super::markup::{dangers, tags};
 use super::{Dashboard, Who};
 
 /// Pages that anybody logged in may see.
-const FOR_ALL: [&str; 26] = [
+const FOR_ALL: [&str; 29] = [
+    "/canary?kind=%3Cscript%3E&decky=%00",
+    "/canary/t-1",
+    "/canary/t-1/part",
     "/jobs",
     "/jobs/j-1",
     "/jobs/j-1/part",
@@ -39,7 +42,8 @@ const FOR_ALL: [&str; 26] = [
 ];
 
 /// Pages of administrators.
-const FOR_ADMINS: [&str; 18] = [
+const FOR_ADMINS: [&str; 19] = [
+    "/canary/t-1/revoke",
     "/webhooks",
     "/webhooks/w-1?status=dead",
     "/webhooks/w-1/remove?name=%3Cscript%3E%00",
@@ -96,6 +100,7 @@ async fn what_forms_and_failures_say_is_escaped_too() {
             "name=x&url=https%3A%2F%2Fx&format=json&preset.Credentials=yes",
         ),
         ("/webhooks/w-1/rotate", ""),
+        ("/canary", "kind=%3Cscript%3E&memo=%22%3E&decky=refuse"),
         (
             "/login",
             "username=%3Cscript%3E&password=wrong&next=%22%3E%3Cscript%3E",
@@ -164,6 +169,7 @@ async fn a_viewer_is_offered_nothing_that_only_administrators_may_do() {
             let admin = ["/users", "/audit", "/config", "/webhooks"]
                 .iter()
                 .any(|p| href.starts_with(p))
+                || href.starts_with("/canary/") && href.matches('/').count() > 2
                 || href.starts_with("/fleet/") && href.matches('/').count() > 2
                 || href.starts_with("/artifacts/") && href.matches('/').count() > 2
                 || href.starts_with("/workers/");
