@@ -103,9 +103,14 @@ impl Web {
         // All that is wrong at once, each with its line.
         let mut detail = word("detail");
         for error in said["errors"].as_array().map_or(&[][..], Vec::as_slice) {
+            let message = text::word(error, "message");
+            // The only mistake is the detail itself.
+            if detail.contains(&message) {
+                continue;
+            }
             let line = error["line"].as_u64();
             let line = line.map(|n| format!("line {n}: ")).unwrap_or_default();
-            detail.push_str(&format!("\n{line}{}", text::word(error, "message")));
+            detail.push_str(&format!("\n{line}{message}"));
         }
         Err(match (status, code.as_str()) {
             (StatusCode::UNAUTHORIZED, "unauthorized") => Failure::LoggedOut(back.to_owned()),

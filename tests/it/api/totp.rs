@@ -95,7 +95,8 @@ async fn a_login_needs_password_and_code_and_takes_each_code_once() {
     assert_eq!(guess.problem(), "unauthorized", "as without a code");
     let used = login(&api, PASSWORD, &code(&secret, 0)).await;
     assert_eq!(used.problem(), "wrong-code", "it confirmed");
-    let spaced = format!("{} {}", &next[..3], &next[3..]);
+    let (head, tail) = next.split_at(3);
+    let spaced = format!("{head} {tail}");
     let good = login(&api, PASSWORD, &spaced).await;
     assert_eq!(good.status, StatusCode::OK, "{}", good.body);
     assert_eq!(login(&api, PASSWORD, &next).await.problem(), "wrong-code");
