@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use fast_qr::{ECL, QRBuilder};
 use flate2::write::ZlibEncoder;
 use flate2::{Compression, Crc};
+use qrcode::{Color, EcLevel, QrCode};
 
 use super::work::Work;
 use super::{Error, File};
@@ -17,15 +17,13 @@ const SCALE: usize = 8;
 
 pub(super) fn make(work: &mut Work) -> Result<Vec<File>, Error> {
     let at = work.draw.moment(work.now, 10, 120);
-    let code = QRBuilder::new(work.url.as_str())
-        .ecl(ECL::M)
-        .build()
+    let code = QrCode::with_error_correction_level(work.url.as_bytes(), EcLevel::M)
         .map_err(|_| Error::Write(work.kind))?;
     let dark = |x: usize, y: usize| {
         let (x, y) = (x.wrapping_sub(QUIET), y.wrapping_sub(QUIET));
-        x < code.size && y < code.size && code[y][x].value()
+        x < code.width() && y < code.width() && code[(x, y)] == Color::Dark
     };
-    let side = code.size + 2 * QUIET;
+    let side = code.width() + 2 * QUIET;
     let purpose = work.draw.pick(&[
         "wifi_guest",
         "vpn_setup",

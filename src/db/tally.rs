@@ -2,7 +2,7 @@
 //! events per minute. Gathered in memory, written with few statements in the transaction
 //! of the batch, so that an event counts exactly once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -67,6 +67,21 @@ struct Session<'a> {
     ended: Option<Stamp>,
 }
 
+/// Somebody who was never seen before, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewAttacker {
+    /// The address.
+    pub ip: String,
+    /// Of the first event.
+    pub decky: String,
+    /// Of the first event.
+    pub service: String,
+    /// Of the first event.
+    pub kind: String,
+    /// When it was.
+    pub first_seen: Stamp,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Tally<'a> {
@@ -82,13 +97,13 @@ impl<'a> Tally<'a> {
     }
 
     /// Writes everything in the caller's transaction. `fresh` are the credentials never
-    /// seen before.
+    /// seen before. Returns the attackers never seen before, the earliest first.
     pub(super) async fn store(
         &self,
         tx: &mut Connection,
         fresh: &[NewCredential],
         country: Country<'_>,
-    ) -> Result<()> {
+    ) -> Result<Vec<NewAttacker>> {
         let mut minutes: HashMap<(i64, &str, &str), (i64, i64)> = HashMap::new();
         let mut attackers: HashMap<&str, Sum> = HashMap::new();
         let mut services: HashMap<(&str, &str), Sum> = HashMap::new();
@@ -125,11 +140,42 @@ impl<'a> Tally<'a> {
             }
         }
         let opened = write_sessions(tx, &sessions).await?;
-        write_attackers(tx, &attackers, &opened, fresh, country).await?;
+        let new = write_attackers(tx, &attackers, &opened, fresh, country).await?;
         write_services(tx, &services).await?;
         write_deckies(tx, &deckies).await?;
         write_minutes(tx, &minutes).await?;
-        write_files(tx, &files).await
+        write_files(tx, &files).await?;
+        Ok(self.first_events(&new))
+    }
+}
+
+impl Tally<'_> {
+    /// The first event of each of these addresses.
+    fn first_events(&self, ips: &HashSet<String>) -> Vec<NewAttacker> {
+        if ips.is_empty() {
+            return Vec::new();
+        }
+        let mut first: HashMap<&str, &Event> = HashMap::new();
+        for (event, ip) in self.events.iter().zip(&self.addresses) {
+            if ips.contains(ip) {
+                let known = first.entry(ip).or_insert(event);
+                if event.ts < known.ts {
+                    *known = event;
+                }
+            }
+        }
+        let mut new: Vec<NewAttacker> = first
+            .into_iter()
+            .map(|(ip, event)| NewAttacker {
+                ip: ip.to_owned(),
+                decky: event.decky.clone(),
+                service: event.service.clone(),
+                kind: event.kind.clone(),
+                first_seen: event.ts,
+            })
+            .collect();
+        new.sort_by(|a, b| (a.first_seen, &a.ip).cmp(&(b.first_seen, &b.ip)));
+        new
     }
 }
 
@@ -190,13 +236,15 @@ async fn write_sessions<'a>(
     Ok(opened)
 }
 
+/// Returns the addresses never seen before.
 async fn write_attackers(
     tx: &mut Connection,
     attackers: &HashMap<&str, Sum>,
     opened: &HashMap<&str, i64>,
     fresh: &[NewCredential],
     country: Country<'_>,
-) -> Result<()> {
+) -> Result<HashSet<String>> {
+    let mut new = HashSet::new();
     let mut credentials: HashMap<&str, i64> = HashMap::new();
     for credential in fresh {
         *credentials.entry(&credential.attacker_ip).or_default() += 1;
@@ -219,9 +267,10 @@ async fn write_attackers(
                  session_count = attackers.session_count + excluded.session_count,
                  credential_count = attackers.credential_count + excluded.credential_count,
                  command_count = attackers.command_count + excluded.command_count,
-                 artifact_count = attackers.artifact_count + excluded.artifact_count",
+                 artifact_count = attackers.artifact_count + excluded.artifact_count
+             returning ip, event_count",
         );
-        let mut query = sql::query(sql);
+        let mut query = sql::query_as::<(String, i64)>(sql);
         for (ip, sum) in chunk {
             query = query
                 .bind(Uuid::now_v7().to_string())
@@ -235,10 +284,18 @@ async fn write_attackers(
                 .bind(sum.commands)
                 .bind(sum.files);
         }
-        let done = query.execute(&mut *tx).await;
-        done.map_err(attempt("storing attackers"))?;
+        let written = query.fetch_all(&mut *tx).await;
+        for (ip, events) in written.map_err(attempt("storing attackers"))? {
+            // A row that counts no more than this batch brought did not exist before.
+            if attackers
+                .get(ip.as_str())
+                .is_some_and(|sum| sum.events == events)
+            {
+                new.insert(ip);
+            }
+        }
     }
-    Ok(())
+    Ok(new)
 }
 
 async fn write_services(tx: &mut Connection, services: &HashMap<(&str, &str), Sum>) -> Result<()> {

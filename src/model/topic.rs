@@ -82,6 +82,9 @@ pub const LOG: &str = "system.log";
 /// A receiver of events was added, changed or removed, or has deliveries back in line.
 pub const WEBHOOKS_CHANGED: &str = "system.webhook.subscriptions_changed";
 
+/// Somebody was seen for the first time.
+pub const ATTACKER_OBSERVED: &str = "attacker.observed";
+
 /// A credential row was written or seen again.
 pub const CREDENTIAL_CAPTURED: &str = "credential.captured";
 

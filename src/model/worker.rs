@@ -140,7 +140,7 @@ pub const WORKERS: &[Worker] = &[
         shape: Shape::Stream,
         threads: 1,
         topics_in: &["system.log"],
-        topics_out: &["system.log", "credential.captured"],
+        topics_out: &["system.log", "credential.captured", "attacker.observed"],
     },
     Worker {
         name: "mutator",

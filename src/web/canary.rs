@@ -349,7 +349,10 @@ pub(super) async fn file(
     visitor.must_act()?;
     let path = format!("/canary/tokens/{}/files", text::encode(&id));
     let found = web.get(&visitor.caller, &path).await?;
-    let wanted = items(&found).iter().find(|file| file["n"].to_string() == n);
+    let number: u64 = n.parse().unwrap_or(u64::MAX);
+    let wanted = items(&found)
+        .iter()
+        .find(|file| file["n"].as_u64() == Some(number));
     let Some(wanted) = wanted else {
         return Ok(not_found().await);
     };
@@ -358,7 +361,7 @@ pub(super) async fn file(
         .chars()
         .filter(|c| c.is_ascii_graphic() && !"\"\\/".contains(*c))
         .collect();
-    let path = format!("{path}/{}", text::encode(&n));
+    let path = format!("{path}/{number}");
     download(&web, &visitor, &path, "application/octet-stream", &name).await
 }
 

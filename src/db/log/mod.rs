@@ -11,7 +11,7 @@ use crate::db::checkpoint::{self, Checkpoint};
 use crate::db::counter;
 use crate::db::credential::{Gathered, NewCredential};
 use crate::db::sql::{self, Connection, Engine, QueryBuilder, Row};
-use crate::db::tally::{Country, Tally};
+use crate::db::tally::{Country, NewAttacker, Tally};
 use crate::db::{Db, Page, Result, attempt, values_sql};
 use crate::model::{Event, Flow, Proto, Severity, Stamp};
 
@@ -62,6 +62,8 @@ pub struct Inserted {
     pub known: usize,
     /// Credentials never seen before.
     pub credentials: Vec<NewCredential>,
+    /// Attackers never seen before, the earliest first.
+    pub attackers: Vec<NewAttacker>,
 }
 
 impl Db {
@@ -114,7 +116,7 @@ impl Db {
             }
         }
         done.credentials = gathered.upsert(&mut tx).await?;
-        tally.store(&mut tx, &done.credentials, country).await?;
+        done.attackers = tally.store(&mut tx, &done.credentials, country).await?;
         counter::add(
             &mut tx,
             counter::LOGS,

@@ -103,6 +103,22 @@ async fn a_known_event_is_left_alone_and_its_credential_not_counted_again() {
 }
 
 #[tokio::test]
+async fn an_attacker_is_new_once_with_the_first_event_of_the_batch() {
+    let (_dir, db) = open().await;
+    // Later ones first: files of several deckies are read in turn.
+    let stored = insert(&db, &[event(5, Vec::new()), event(4, Vec::new())]).await;
+    assert_eq!(stored.attackers.len(), 1, "{stored:?}");
+    let new = &stored.attackers[0];
+    assert_eq!(
+        (new.ip.as_str(), new.decky.as_str()),
+        ("198.51.100.7", "decky-0")
+    );
+    assert_eq!(new.first_seen, Stamp(4000));
+    let again = insert(&db, &[event(7, Vec::new())]).await;
+    assert_eq!(again.attackers, []);
+}
+
+#[tokio::test]
 async fn every_filter_selects_and_they_combine() {
     let (_dir, db) = open().await;
     let mut events: Vec<Event> = (1..=20).map(|n| login(n, b"pw")).collect();

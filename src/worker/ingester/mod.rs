@@ -16,6 +16,7 @@ use anyhow::Context;
 use crate::db::Db;
 use crate::db::checkpoint::Checkpoint;
 use crate::db::credential::NewCredential;
+use crate::db::tally::NewAttacker;
 use crate::model::{Stamp, topic};
 use crate::worker::Ctx;
 use crate::worker::ingester::follow::Batch;
@@ -133,6 +134,7 @@ impl Ingest {
             self.stored += stored.logs as u64;
             self.unsent += stored.logs as u64;
             self.announce(&stored.credentials);
+            self.introduce(&stored.attackers);
             self.ctx.pulse.beat();
             if self.sent.elapsed() >= NUDGE {
                 self.nudge();
@@ -189,6 +191,22 @@ impl Ingest {
             self.ctx.bus.publish(topic::LOG, "log", body);
             self.unsent = 0;
             self.sent = Instant::now();
+        }
+    }
+
+    /// Tells of attackers never seen before.
+    fn introduce(&self, attackers: &[NewAttacker]) {
+        for attacker in attackers {
+            let body = serde_json::json!({
+                "attacker_ip": attacker.ip,
+                "decky": attacker.decky,
+                "service": attacker.service,
+                "event_type": attacker.kind,
+                "first_seen": attacker.first_seen.to_string(),
+            });
+            self.ctx
+                .bus
+                .publish(topic::ATTACKER_OBSERVED, "observed", body);
         }
     }
 
