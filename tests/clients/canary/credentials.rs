@@ -16,7 +16,8 @@ use crate::support::{output, wait_for};
 /// The value behind `key` in a configuration.
 fn value<'a>(text: &'a str, key: &str) -> &'a str {
     let line = text.lines().find(|line| line.trim_start().starts_with(key));
-    line.expect(key).trim_start()[key.len()..].trim_matches([' ', '=', ':'])
+    let line = line.expect(key).trim_start();
+    line.trim_start_matches(key).trim_matches([' ', '=', ':'])
 }
 
 #[test]
@@ -130,7 +131,7 @@ fn kubectl_takes_the_configuration_and_asks_the_server() {
         let chain = decoded("client-certificate-data", "client.pem");
         decoded("client-key-data", "client.key");
         let issuer = chain.rfind("-----BEGIN").unwrap();
-        fs::write(dir.join("client-ca.pem"), &chain[issuer..]).unwrap();
+        fs::write(dir.join("client-ca.pem"), chain.split_at(issuer).1).unwrap();
         let openssl =
             |arguments: &[&str]| output(Command::new("openssl").current_dir(dir).args(arguments));
         openssl(&[
