@@ -19,11 +19,15 @@ nft:nftables ip:iproute2 ping:iputils-ping python3:python3-minimal
 redis-server:redis-server nginx:nginx apache2:apache2 lighttpd:lighttpd proftpd:proftpd-core
 php-fpm8.2:php8.2-fpm busybox:busybox-static dockerd:docker.io
 chromium:chromium chromedriver:chromium-driver npm:npm
-dig:bind9-dnsutils openssl:openssl git:git"
+dig:bind9-dnsutils git:git ssh:openssh-client openssl:openssl wg:wireguard-tools kubectl:kubernetes-client
+mariadbd:mariadb-server-core mariadb:mariadb-client-core zbarimg:zbar-tools
+pdfinfo:poppler-utils qpdf:qpdf soffice:libreoffice-writer-nogui"
 
-# Not packaged by Debian: schemathesis asks the API, axe-core the pages.
+# Not packaged by Debian: schemathesis asks the API, axe-core the pages. Debian's AWS
+# command line is too old to heed an endpoint in its configuration.
 cache=/var/cache/decnet-test
 schemathesis=4.32.5
+awscli=1.46.3
 axe=4.14.1
 
 missing=
@@ -39,12 +43,17 @@ done
 if [ ! -e /usr/lib/x86_64-linux-gnu/libwrap.so.0 ]; then
 	missing="$missing libwrap0"
 fi
+# Writer and Calc are one program in two packages.
+if [ ! -e /usr/lib/libreoffice/program/libsclo.so ]; then
+	missing="$missing libreoffice-calc-nogui"
+fi
 # A virtual environment needs ensurepip, which Debian packages apart.
 if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
 	missing="$missing python3-venv"
 fi
 elsewhere=
 [ -x "$cache/schemathesis-$schemathesis/bin/schemathesis" ] || elsewhere="$elsewhere schemathesis"
+[ -x "$cache/awscli-$awscli/bin/aws" ] || elsewhere="$elsewhere awscli"
 [ -e "$cache/axe-core-$axe/package/axe.min.js" ] || elsewhere="$elsewhere axe-core"
 if [ -z "$missing$elsewhere" ] && [ -x "$vsftpd_root/usr/sbin/vsftpd" ]; then
 	exit 0
@@ -83,6 +92,10 @@ for tool in $elsewhere; do
 	schemathesis)
 		python3 -m venv "$cache/schemathesis-$schemathesis"
 		"$cache/schemathesis-$schemathesis/bin/pip" install -q "schemathesis==$schemathesis"
+		;;
+	awscli)
+		python3 -m venv "$cache/awscli-$awscli"
+		"$cache/awscli-$awscli/bin/pip" install -q "awscli==$awscli"
 		;;
 	axe-core)
 		mkdir -p "$cache/axe-core-$axe"

@@ -67,7 +67,7 @@ struct Body<'a> {
 pub(super) fn make(work: &mut Work) -> Result<Vec<File>, Error> {
     let at = work.draw.moment(work.now, 5, 45);
     let to = work.setting.owner(&mut work.draw);
-    let from = work.draw.person(&[to.clone()]);
+    let from = work.draw.person(std::slice::from_ref(&to));
     let chosen = work.draw.index(TEXTS.len());
     let (subject, lines, label) = TEXTS.get(chosen).copied().unwrap_or_default();
     let lines: Vec<String> = lines

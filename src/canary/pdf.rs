@@ -99,15 +99,16 @@ pub(super) fn make(work: &mut Work) -> Result<Vec<File>, Error> {
     pages.down(10.0);
     pages.paragraph("F2", 12.0, story.table.title);
     pages.down(4.0);
+    let columns = columns(&story);
     let head: Vec<String> = story
         .table
         .head
         .iter()
         .map(|cell| (*cell).to_owned())
         .collect();
-    row(&mut pages, "F2", &head);
+    row(&mut pages, "F2", &head, &columns);
     for cells in &story.table.rows {
-        row(&mut pages, "F1", cells);
+        row(&mut pages, "F1", cells, &columns);
     }
     let seconds = work.draw.between(2, 50);
     let id = work.draw.hex(32);
@@ -130,11 +131,28 @@ pub(super) fn make(work: &mut Work) -> Result<Vec<File>, Error> {
     )])
 }
 
-/// A line of the table, in four columns.
-fn row(pages: &mut Pages, font: &str, cells: &[String]) {
+/// Size of the table's letters.
+const SMALL: f64 = 9.0;
+
+/// Where the columns of the table start: each is as wide as its widest cell.
+fn columns(story: &Story) -> Vec<f64> {
+    let mut at = 0.0;
+    let mut starts = Vec::new();
+    for (column, head) in story.table.head.iter().enumerate() {
+        starts.push(at);
+        let cells = story.table.rows.iter().filter_map(|row| row.get(column));
+        let widest = cells.map(|cell| measure(cell, SMALL)).fold(0.0, f64::max);
+        // The head is bold, which is a little wider.
+        at += widest.max(measure(head, SMALL) * 1.1) + 16.0;
+    }
+    starts
+}
+
+/// A line of the table.
+fn row(pages: &mut Pages, font: &str, cells: &[String], columns: &[f64]) {
     pages.down(14.0);
-    for (cell, x) in cells.iter().zip([0.0, 150.0, 255.0, 360.0]) {
-        pages.put(font, 9.0, MARGIN + x, cell);
+    for (cell, x) in cells.iter().zip(columns) {
+        pages.put(font, SMALL, MARGIN + x, cell);
     }
 }
 
@@ -247,27 +265,23 @@ fn moment(at: Stamp) -> String {
     )
 }
 
+/// Width of `text` in points.
+fn measure(text: &str, size: f64) -> f64 {
+    let width = |b: u8| WIDTHS.get(usize::from(b).wrapping_sub(32)).copied();
+    let units: u32 = text
+        .bytes()
+        .map(|b| u32::from(width(b).unwrap_or(556)))
+        .sum();
+    f64::from(units) / 1000.0 * size
+}
+
 /// Lines of at most `width` points.
 fn wrap(text: &str, size: f64, width: f64) -> Vec<String> {
-    let measure = |word: &str| {
-        let units: u32 = word
-            .bytes()
-            .map(|b| {
-                u32::from(
-                    WIDTHS
-                        .get(usize::from(b).wrapping_sub(32))
-                        .copied()
-                        .unwrap_or(556),
-                )
-            })
-            .sum();
-        f64::from(units) / 1000.0 * size
-    };
-    let space = measure(" ");
+    let space = measure(" ", size);
     let mut lines = vec![String::new()];
     let mut used = 0.0;
     for word in text.split(' ') {
-        let wide = measure(word);
+        let wide = measure(word, size);
         let Some(line) = lines.last_mut() else { break };
         if line.is_empty() {
             line.push_str(word);

@@ -3,7 +3,7 @@
 //! packed as they are.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read, Write};
 
 use zip::write::SimpleFileOptions;
@@ -204,7 +204,7 @@ fn relate(
     target: &str,
     external: bool,
 ) -> Result<(String, String), Fault> {
-    let mut taken = Vec::new();
+    let mut taken = BTreeSet::new();
     xml::tags(relations, |tag| taken.extend(tag.attribute("Id")))?;
     let id = (1..=taken.len() + 1)
         .map(|n| format!("rId{n}"))

@@ -2,7 +2,6 @@
 //! behind them come a new catalog and its cross-reference (ISO 32000-1, 7.5.6). Only what
 //! is needed for that is read: the trailer and the catalog.
 
-use std::collections::BTreeSet;
 use std::io::Read;
 
 use flate2::read::ZlibDecoder;
@@ -12,8 +11,14 @@ use crate::canary::pdf::literal;
 
 /// Deepest nesting of a value.
 const DEPTH_MAX: usize = 200;
+/// Longest dictionary that is read.
+const DICTIONARY_MAX: usize = 1 << 20;
+/// Most places at which the catalog is looked for.
+const PLACES_MAX: usize = 64;
 /// Object streams that are unpacked while the catalog is looked for.
 const STREAMS_MAX: usize = 2_000;
+/// Longest dictionary of an object stream.
+const STREAM_HEAD_MAX: usize = 16 << 10;
 
 /// The document with an open action for `url`.
 pub(super) fn open_action(bytes: &[u8], url: &str) -> Result<Vec<u8>, Fault> {
@@ -100,12 +105,16 @@ pub(super) fn open_action(bytes: &[u8], url: &str) -> Result<Vec<u8>, Fault> {
 /// A dictionary: its keys without their slash, and its values as they stand.
 struct Dictionary<'a> {
     entries: Vec<(&'a [u8], &'a [u8])>,
+    /// The first byte after it.
+    end: usize,
     /// Whether it is of a cross-reference stream.
     stream: bool,
 }
 
 impl<'a> Dictionary<'a> {
     fn parse(bytes: &'a [u8], at: usize) -> Option<Self> {
+        let end = at.saturating_add(DICTIONARY_MAX).min(bytes.len());
+        let bytes = bytes.get(..end)?;
         let mut at = skip_space(bytes, at);
         if bytes.get(at..at + 2)? != b"<<" {
             return None;
@@ -117,6 +126,7 @@ impl<'a> Dictionary<'a> {
             if bytes.get(at..at + 2)? == b">>" {
                 return Some(Self {
                     entries,
+                    end: at + 2,
                     stream: false,
                 });
             }
@@ -163,11 +173,13 @@ fn catalog(bytes: &[u8], root: usize, generation: usize) -> Option<Owned> {
     let mark = format!("{root} {generation} obj");
     let mut end = bytes.len();
     let mut direct = None;
-    let mut seen = BTreeSet::new();
-    while let Some(at) = rfind(bytes, mark.as_bytes(), end) {
+    for _ in 0..PLACES_MAX {
+        let Some(at) = rfind(bytes, mark.as_bytes(), end) else {
+            break;
+        };
         end = at;
         let alone = at == 0 || bytes.get(at - 1).is_some_and(|b| !b.is_ascii_digit());
-        if alone && seen.insert(at) {
+        if alone {
             let found = Dictionary::parse(bytes, at + mark.len());
             if let Some(found) = found.filter(is_catalog) {
                 direct = Some((at, Owned::from(&found)));
@@ -205,8 +217,11 @@ fn packed_catalog(bytes: &[u8], root: usize, after: usize) -> Option<Owned> {
     for _ in 0..STREAMS_MAX {
         let at = rfind(bytes, b"/ObjStm", end).filter(|at| *at > after)?;
         end = at;
-        let start = rfind(bytes, b"obj", at)? + 3;
-        let Some(text) = object_stream(bytes, start, left) else {
+        let from = at.saturating_sub(STREAM_HEAD_MAX);
+        let near = bytes.get(from..at + STREAM_HEAD_MAX.min(bytes.len() - at))?;
+        let head = rfind(near, b"obj", at - from).and_then(|o| Dictionary::parse(near, o + 3));
+        let Some(head) = head else { continue };
+        let Some(text) = object_stream(&head, bytes.get(from + head.end..)?, left) else {
             continue;
         };
         left = left.saturating_sub(text.1.len());
@@ -220,26 +235,27 @@ fn packed_catalog(bytes: &[u8], root: usize, after: usize) -> Option<Owned> {
     None
 }
 
-/// Count and start of the objects, and the unpacked stream whose dictionary is at `at`.
-fn object_stream(bytes: &[u8], at: usize, limit: usize) -> Option<((usize, usize), Vec<u8>)> {
-    let head = Dictionary::parse(bytes, at)?;
+/// Count and start of the objects, and the unpacked stream that follows `head`.
+fn object_stream(
+    head: &Dictionary<'_>,
+    rest: &[u8],
+    limit: usize,
+) -> Option<((usize, usize), Vec<u8>)> {
     let count = number(head.value(b"N")?, 0)?.0;
     let first = number(head.value(b"First")?, 0)?.0;
     if head.value(b"DecodeParms").is_some() {
         return None;
     }
-    let start = find(bytes, b"stream", at)? + 6;
-    let start = match bytes.get(start..start + 2)? {
-        b"\r\n" => start + 2,
-        [b'\n', _] => start + 1,
-        _ => return None,
-    };
-    let packed = bytes.get(start..)?;
+    let start = skip_space(rest.get(..64)?, 0);
+    let packed = rest.get(start..)?.strip_prefix(b"stream")?;
+    let packed = packed.strip_prefix(b"\r").unwrap_or(packed);
+    let packed = packed.strip_prefix(b"\n")?;
     let limit = limit.min(PART_MAX);
     let text = match head.value(b"Filter") {
-        None => packed
-            .get(..find(packed, b"endstream", 0)?.min(limit))?
-            .to_vec(),
+        None => {
+            let near = packed.get(..limit.min(packed.len()))?;
+            near.get(..find(near, b"endstream", 0)?)?.to_vec()
+        }
         Some(b"/FlateDecode" | b"[/FlateDecode]" | b"[ /FlateDecode ]") => {
             let mut text = Vec::new();
             let limit = u64::try_from(limit).unwrap_or(0);

@@ -138,7 +138,7 @@ fn check(path: &Path, url: &str) {
             .arg(&plain),
     );
     let text = String::from_utf8_lossy(&fs::read(&plain).unwrap()).into_owned();
-    let action = &text[text.find("/OpenAction").expect("an open action")..];
+    let (_, action) = text.split_once("/OpenAction").expect("an open action");
     assert!(action.contains(&format!("({url})")), "{action}");
 }
 
