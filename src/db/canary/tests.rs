@@ -103,6 +103,28 @@ async fn a_browsers_description_is_never_swallowed_by_a_mere_visit() {
 }
 
 #[tokio::test]
+async fn a_password_makes_another_row_than_the_same_request_without_one() {
+    let (_dir, db) = open().await;
+    let token = db.canary_add(&new("a"), Stamp(1)).await.unwrap();
+    let with = |n, password: &str| {
+        let mut hit = hit(n, "a", 100, "/c/a");
+        let field = ("Authorization".to_owned(), password.to_owned());
+        hit.headers.push(field);
+        hit
+    };
+    let hits = vec![
+        hit(1, "a", 100, "/c/a"),
+        with(2, "Basic x"),
+        with(3, "Basic y"),
+    ];
+    record(&db, hits).await;
+    record(&db, vec![with(4, "Basic x")]).await;
+    let rows = db.canary_triggers(&token.id, ALL).await.unwrap();
+    let counts: Vec<i64> = rows.iter().map(|r| r.count).collect();
+    assert_eq!(counts, [1, 2, 1]);
+}
+
+#[tokio::test]
 async fn a_storm_makes_a_bounded_number_of_rows_and_loses_no_count() {
     let (_dir, db) = open().await;
     let token = db.canary_add(&new("a"), Stamp(1)).await.unwrap();
