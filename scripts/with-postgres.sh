@@ -87,7 +87,7 @@ run "$bin/psql" -q -h "$work" -p "$port" -U decnet -d postgres \
 
 export DECNET_TEST_DB=postgres
 export DECNET_TEST_DB_URL="postgres://decnet:$password@127.0.0.1:$port/decnet_test"
-export DECNET_TEST_DB_SOCKET="postgres://decnet@/decnet_test?host=$work&port=$port"
+export DECNET_TEST_DB_SOCKET="postgres:///decnet_test?host=$work&port=$port&user=decnet"
 as=
 if [ "$(id -u)" -eq 0 ]; then as="setpriv --reuid nobody --regid nogroup --clear-groups"; fi
 export DECNET_TEST_PG_CTL="$as $bin/pg_ctl -D $work/data -l $work/data/log"

@@ -196,7 +196,7 @@ mod tests {
                 "database d of u at [::1]:5433",
             ),
             (
-                "postgres://u@/d?host=/run/postgresql",
+                "postgres:///d?host=/run/postgresql&user=u",
                 "database d of u at /run/postgresql",
             ),
             ("sqlite:///x/y.db", "/x/y.db"),
@@ -214,7 +214,7 @@ mod tests {
             ("mysql://u:hunter2@h/d", "names no engine"),
             ("sqlite://relative.db", "absolute path"),
             ("postgres://u:hunter2@h", "names no database"),
-            ("postgres://u:hunter2@/d", "names no server"),
+            ("postgres://u:hunter2@/d", "cannot be read"),
             ("postgres:///d", "names no server"),
             ("postgres://u:hunter2@h:port/d", "cannot be read"),
             (

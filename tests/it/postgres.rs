@@ -28,7 +28,11 @@ fn a_server_that_cannot_be_used_is_named_with_what_to_do() {
         return;
     };
     let wrong = server.url.replace("throw-away", "hunter2");
-    for arguments in [&["logs"][..], &["deploy", "-n", "1"], &["user", "list"]] {
+    for arguments in [
+        &["logs"][..],
+        &["deploy", "-n", "1", "--services", "redis"],
+        &["user", "list"],
+    ] {
         let text = said(&wrong, arguments);
         assert!(
             text.contains("check the password in DECNET_DB_URL"),

@@ -64,6 +64,11 @@ async fn events_come_back_as_they_went_in() {
         })
         .collect();
     assert_eq!(insert(&db, &events).await.logs, 199);
+    let events = match db.pool.engine() {
+        Engine::Sqlite => events,
+        // It keeps no NUL.
+        Engine::Postgres => fit::fitted(&events).unwrap(),
+    };
     let rows = db.log_after(0, 1000, &LogFilter::default()).await.unwrap();
     let back: Vec<Event> = rows.iter().map(|r| r.event.clone()).collect();
     assert_eq!(back, events);
