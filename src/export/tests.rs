@@ -47,7 +47,7 @@ fn the_json_body_and_headers_are_the_original_s_with_a_signature_that_covers_the
     let out = outgoing(&target, &event, now).unwrap();
     assert_eq!(
         std::str::from_utf8(&out.body).unwrap(),
-        r#"{"id":"0123456789abcdef","payload":{"a":{"c":3,"d":2},"b":1},"topic":"credential.captured","ts":"2023-11-14T22:13:20.123456Z","type":"captured","v":1}"#
+        r#"{"id":"0123456789abcdef","payload":{"a":{"c":3,"d":2},"b":1},"topic":"credential.captured","ts":"2023-11-14T22:13:20.123456+00:00","type":"captured","v":1}"#
     );
     let header = |name: &str| {
         let found = out.headers.iter().find(|(n, _)| n == name);
