@@ -18,6 +18,9 @@ use crate::model::canary::Hit;
 const ROWS_PER_MINUTE: i64 = 120;
 const MINUTE: i64 = 60_000_000;
 
+/// A request's head: names and values.
+type Fields = Vec<(String, String)>;
+
 /// A use of a token.
 #[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
 pub struct TriggerRow {
@@ -183,7 +186,7 @@ async fn same(
     let what = "looking for the same use of a canary token";
     let window = i64::try_from(dedup.as_micros()).unwrap_or(i64::MAX);
     let fingerprint = hit.fingerprint.as_ref().map(ToString::to_string);
-    let alike: Vec<(i64, Json<Vec<(String, String)>>)> = sqlx::query_as(
+    let alike: Vec<(i64, Json<Fields>)> = sqlx::query_as(
         "select n, headers from canary_triggers where token = $1 and address = $2 and via = $3
              and path = $4 and user_agent = $5 and body = $6 and last_at >= $7
              and coalesce(fingerprint, '') = coalesce($8, '')
