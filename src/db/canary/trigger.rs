@@ -16,6 +16,9 @@ use crate::model::canary::Hit;
 const ROWS_PER_MINUTE: i64 = 120;
 const MINUTE: i64 = 60_000_000;
 
+/// A request's head: names and values.
+type Fields = Vec<(String, String)>;
+
 /// A use of a token.
 #[derive(Clone, Debug, PartialEq, sqlx::FromRow)]
 pub struct TriggerRow {
@@ -178,7 +181,7 @@ async fn same(tx: &mut Connection, token: &str, hit: &Hit, dedup: Duration) -> R
     let what = "looking for the same use of a canary token";
     let window = i64::try_from(dedup.as_micros()).unwrap_or(i64::MAX);
     let fingerprint = hit.fingerprint.as_ref().map(ToString::to_string);
-    let alike: Vec<(i64, Json<Vec<(String, String)>>)> = sql::query_as(
+    let alike: Vec<(i64, Json<Fields>)> = sql::query_as(
         "select n, headers from canary_triggers where token = $1 and address = $2 and via = $3
              and path = $4 and user_agent = $5 and body = $6 and last_at >= $7
              and coalesce(fingerprint, '') = coalesce($8, '')
