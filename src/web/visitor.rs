@@ -138,6 +138,19 @@ impl FromRequestParts<Web> for Visitor {
 }
 
 impl Visitor {
+    /// Whether a form carries the token of this visitor's session.
+    pub(super) fn must_have_sent(&self, token: &str) -> Result<(), Failure> {
+        if bool::from(token.as_bytes().ct_eq(self.csrf.as_bytes())) {
+            return Ok(());
+        }
+        Err(Failure::Api {
+            status: StatusCode::FORBIDDEN,
+            detail: "This form is from an earlier session; go back, reload the page and try again."
+                .to_owned(),
+            request_id: String::new(),
+        })
+    }
+
     /// For pages only administrators see.
     pub(super) fn must_act(&self) -> Result<(), Failure> {
         if self.admin {
@@ -185,16 +198,7 @@ impl FromRequest<Web> for Posted {
         let (mut parts, body) = request.into_parts();
         let visitor = Visitor::from_request_parts(&mut parts, web).await?;
         let fields = fields(Request::from_parts(parts, body)).await?;
-        let token = fields.get("csrf").map_or("", String::as_str);
-        if !bool::from(token.as_bytes().ct_eq(visitor.csrf.as_bytes())) {
-            return Err(Failure::Api {
-                status: StatusCode::FORBIDDEN,
-                detail:
-                    "This form is from an earlier session; go back, reload the page and try again."
-                        .to_owned(),
-                request_id: String::new(),
-            });
-        }
+        visitor.must_have_sent(fields.get("csrf").map_or("", String::as_str))?;
         Ok(Self { visitor, fields })
     }
 }
