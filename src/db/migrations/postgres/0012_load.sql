@@ -1,3 +1,17 @@
+-- Events of one decky, service or kind, however rare, without going through the others.
+create index logs_decky on logs (decky, id);
+create index logs_service on logs (service, id);
+create index logs_kind on logs (kind, id);
+
+-- The ids that events of an hour have, so that a condition on time ends a search by id.
+create table log_hours (
+    hour     bigint  primary key,               -- since the epoch
+    first_id bigint  not null,
+    last_id  bigint  not null
+);
+insert into log_hours (hour, first_id, last_id)
+    select ts / 3600000000, min(id), max(id) from logs group by 1;
+
 -- One row per secret that attackers tried, and in how many places; kept in the transaction
 -- of the credentials.
 create table secrets (
@@ -40,3 +54,6 @@ insert into secret_places (secret, place)
     union select s.id, 'p' || c.principal from credentials c join secrets s
         on s.secret_sha256 = c.secret_sha256 and s.secret_kind = c.secret_kind
         where c.principal <> '';
+
+insert into counters (name, value) values
+    ('sessions', (select count(*) from attack_sessions));
