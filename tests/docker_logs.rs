@@ -4,6 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop on the first surprise")]
 
 #[path = "it/support/mod.rs"]
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "most of it is for the integration suite"
+)]
 mod support;
 
 use std::collections::BTreeMap;

@@ -179,13 +179,13 @@ pub(super) async fn reuse(
     if page.limit > 200 {
         return Err(Error::bad_request("limit takes 1 to 200."));
     }
-    let rows = api.db.credential_reuse(page).await?;
+    let rows = api.db.secret_reuse(page).await?;
     let full = u32::try_from(rows.len()).is_ok_and(|n| n == page.limit);
     let next = rows.last().map(|row| row.n).filter(|_| full);
     let mut items = Vec::with_capacity(rows.len());
     for row in rows {
         items.push(ReuseItem {
-            principals: api.db.credential_principals(&row.secret_sha256).await?,
+            principals: api.db.secret_principals(row.id).await?,
             secret_sha256: row.secret_sha256,
             secret_kind: row.secret_kind,
             secret_printable: row.secret_printable,

@@ -314,8 +314,14 @@ pub(super) enum Width {
 pub(super) async fn histogram(
     State(api): State<Api>,
     _viewer: Viewer,
+    RawQuery(raw): RawQuery,
     Query(query): Query<HistogramQuery>,
-) -> Result<axum::Json<Histogram>, Error> {
+) -> Result<Response, Error> {
+    let key = format!("histogram?{}", raw.unwrap_or_default());
+    let newest = api.db.log_latest_id().await?;
+    if let Some(body) = api.pages.get(&key, newest) {
+        return Ok(reply(body));
+    }
     let interval = query.interval_minutes;
     if interval.is_some_and(|minutes| !(1..=525_600).contains(&minutes)) {
         return Err(Error::bad_request("interval_minutes takes 1 to 525600."));
@@ -346,7 +352,11 @@ pub(super) async fn histogram(
         ..LogQuery::default()
     }
     .filter()?;
-    Ok(axum::Json(bars(&api, &filter, width, Stamp::now()).await?))
+    let found = bars(&api, &filter, width, Stamp::now()).await?;
+    // Times and numbers always serialise.
+    let body = Bytes::from(serde_json::to_vec(&found).unwrap_or_default());
+    api.pages.put(key, newest, &body);
+    Ok(reply(body))
 }
 
 /// A histogram of what matches; of the last day unless the filter says otherwise.

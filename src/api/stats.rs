@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::State;
+use axum::response::Response;
 use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -124,15 +126,33 @@ pub(super) struct Overview {
     countries: Vec<CountryHits>,
 }
 
+/// The first page of a moment ago.
+#[derive(Debug, Default)]
+pub(super) struct Kept(Mutex<Option<(Instant, Bytes)>>);
+
 /// Everything the first page shows.
 #[utoipa::path(
     get, path = "/stats/overview", tag = "findings",
     responses((status = 200, body = Overview))
 )]
-pub(super) async fn overview(
-    State(api): State<Api>,
-    _viewer: Viewer,
-) -> Result<axum::Json<Overview>, Error> {
+pub(super) async fn overview(State(api): State<Api>, _viewer: Viewer) -> Result<Response, Error> {
+    // Whoever asks meanwhile waits and is told the same.
+    let mut kept = api.overview.0.lock().await;
+    let fresh = kept.as_ref().filter(|(at, _)| at.elapsed() < FRESH);
+    let body = match fresh {
+        Some((_, body)) => body.clone(),
+        None => {
+            let page = first_page(&api).await?;
+            // Texts and numbers always serialise.
+            let body = Bytes::from(serde_json::to_vec(&page).unwrap_or_default());
+            *kept = Some((Instant::now(), body.clone()));
+            body
+        }
+    };
+    Ok(logs::reply(body))
+}
+
+async fn first_page(api: &Api) -> Result<Overview, Error> {
     let now = Stamp::now();
     let back = |minutes: i64| Stamp(now.0.saturating_sub(minutes * MINUTE));
     let hour = LogFilter {
@@ -147,10 +167,10 @@ pub(super) async fn overview(
     let siege = api.db.log_by_decky(back(4), 10).await?;
     let services = api.db.log_by_service(back(24 * 60)).await?;
     let countries = api.db.attacker_countries().await?;
-    Ok(axum::Json(Overview {
-        stats: sums(&api).await?,
-        per_minute: logs::bars(&api, &hour, logs::Width::Minutes(1), now).await?,
-        top_attackers: attackers::items(&api, top, now).await?,
+    Ok(Overview {
+        stats: sums(api).await?,
+        per_minute: logs::bars(api, &hour, logs::Width::Minutes(1), now).await?,
+        top_attackers: attackers::items(api, top, now).await?,
         siege: siege
             .into_iter()
             .map(|(decky, hits)| Hits { decky, hits })
@@ -167,5 +187,5 @@ pub(super) async fn overview(
                 events,
             })
             .collect(),
-    }))
+    })
 }

@@ -1,7 +1,7 @@
 //! Connections of attackers to deckies; written by [`crate::db::tally`].
 
-use crate::db::sql::{self, QueryBuilder};
-use crate::db::{Db, Origin, Page, Result, attempt};
+use crate::db::sql::QueryBuilder;
+use crate::db::{Db, Origin, Page, Result, attempt, counter};
 use crate::model::Stamp;
 
 /// A connection, from its first event to its last.
@@ -72,9 +72,6 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn attack_session_count(&self) -> Result<i64> {
-        sql::query_scalar("select count(*) from attack_sessions")
-            .fetch_one(&self.pool)
-            .await
-            .map_err(attempt("counting sessions"))
+        self.counter(counter::SESSIONS).await
     }
 }

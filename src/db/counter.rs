@@ -5,6 +5,8 @@ use crate::db::{Db, Result, attempt};
 
 /// Events stored.
 pub(super) const LOGS: &str = "logs";
+/// Sessions of attackers stored.
+pub(super) const SESSIONS: &str = "sessions";
 /// Newest event that was there before the tables of findings were.
 pub(super) const BACKLOG: &str = "backlog";
 /// How far those were gone through.

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 use crate::db::log::bounded;
+use crate::db::secret::Secrets;
 use crate::db::sql::{self, Connection, Row};
 use crate::db::{Db, Page, Result, attempt, values_sql};
 use crate::model::{Event, Stamp};
@@ -132,31 +133,6 @@ impl Db {
     }
 }
 
-/// A secret that was tried in more than one place.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
-pub struct ReuseRow {
-    /// Lower-case hex SHA-256 of the exact bytes.
-    pub secret_sha256: String,
-    /// What it is.
-    pub secret_kind: String,
-    /// With unprintable bytes shown as `?`.
-    pub secret_printable: String,
-    /// Different attackers.
-    pub attackers: i64,
-    /// Different deckies.
-    pub deckies: i64,
-    /// Different services.
-    pub services: i64,
-    /// How often in all.
-    pub attempts: i64,
-    /// First time.
-    pub first_seen: Stamp,
-    /// Last time.
-    pub last_seen: Stamp,
-    /// Newest row; the paging key.
-    pub n: i64,
-}
-
 impl Db {
     /// How many distinct credentials there are.
     ///
@@ -173,44 +149,6 @@ impl Db {
             .fetch_one(&self.pool)
             .await
             .map_err(attempt("counting credentials"))
-    }
-
-    /// Secrets that were tried by more than one attacker, on more than one decky or on more
-    /// than one service; those last seen anew first.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn credential_reuse(&self, page: Page) -> Result<Vec<ReuseRow>> {
-        sql::query_as(
-            "select secret_sha256, secret_kind, min(secret_printable) as secret_printable,
-                 count(distinct attacker_ip) as attackers, count(distinct decky) as deckies,
-                 count(distinct service) as services, cast(sum(count) as bigint) as attempts,
-                 min(first_seen) as first_seen, max(last_seen) as last_seen, max(id) as n
-             from credentials group by secret_sha256, secret_kind
-             having (count(distinct attacker_ip) > 1 or count(distinct decky) > 1
-                 or count(distinct service) > 1) and max(id) < $1
-             order by n desc limit $2",
-        )
-        .bind(page.before_id())
-        .bind(page.rows())
-        .fetch_all(&self.pool)
-        .await
-        .map_err(attempt("looking for secrets tried again"))
-    }
-
-    /// Names that a secret was tried with, at most twenty.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn credential_principals(&self, secret_sha256: &str) -> Result<Vec<String>> {
-        sql::query_scalar(
-            "select distinct principal from credentials
-             where secret_sha256 = $1 and principal <> '' order by 1 limit 20",
-        )
-        .bind(secret_sha256)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(attempt("reading whom a secret was tried for"))
     }
 }
 
@@ -300,19 +238,38 @@ impl Gathered {
     /// Writes them in the caller's transaction; returns those never seen before.
     pub(super) async fn upsert(self, tx: &mut Connection) -> Result<Vec<NewCredential>> {
         let rows: Vec<(Key, Tally)> = self.rows.into_iter().collect();
+        let tallies: HashMap<&Key, &Tally> = rows.iter().map(|(k, t)| (k, t)).collect();
         let mut fresh = Vec::new();
+        let mut secrets = Secrets::default();
         for chunk in rows.chunks(ROWS) {
-            upsert_chunk(tx, chunk, &mut fresh).await?;
+            for (key, id, count) in upsert_chunk(tx, chunk).await? {
+                let Some((key, tally)) = tallies.get_key_value(&key) else {
+                    continue;
+                };
+                let secret = (key.secret_sha256.as_str(), key.secret_kind.as_str());
+                let seen = (tally.first_seen, tally.last_seen);
+                secrets.add(secret, &tally.printable, id, tally.count, seen);
+                // A row that counts no more than this batch brought did not exist before.
+                if tally.count == count {
+                    let place = [&key.attacker_ip, &key.decky, &key.service, &key.principal];
+                    secrets.place(secret, place.map(String::as_str));
+                    fresh.push(NewCredential {
+                        secret_sha256: key.secret_sha256.clone(),
+                        secret_kind: key.secret_kind.clone(),
+                        attacker_ip: key.attacker_ip.clone(),
+                        decky: key.decky.clone(),
+                        service: key.service.clone(),
+                    });
+                }
+            }
         }
+        secrets.store(tx).await?;
         Ok(fresh)
     }
 }
 
-async fn upsert_chunk(
-    tx: &mut Connection,
-    chunk: &[(Key, Tally)],
-    fresh: &mut Vec<NewCredential>,
-) -> Result<()> {
+/// Returns each with its id and how often it was seen by now.
+async fn upsert_chunk(tx: &mut Connection, chunk: &[(Key, Tally)]) -> Result<Vec<(Key, i64, i64)>> {
     let sql = values_sql(
         "insert into credentials (secret_sha256, attacker_ip, decky, service, secret_kind,
              principal, secret_printable, secret_b64, crack, first_seen, last_seen, count)",
@@ -325,7 +282,8 @@ async fn upsert_chunk(
                  then excluded.first_seen else credentials.first_seen end,
              last_seen = case when excluded.last_seen > credentials.last_seen
                  then excluded.last_seen else credentials.last_seen end
-         returning secret_sha256, attacker_ip, decky, service, secret_kind, principal, count",
+         returning secret_sha256, attacker_ip, decky, service, secret_kind, principal, id,
+             count",
     );
     let mut query = sql::query(sql);
     for (key, tally) in chunk {
@@ -347,24 +305,13 @@ async fn upsert_chunk(
         .fetch_all(tx)
         .await
         .map_err(attempt("storing credentials"))?;
-    let tallies: HashMap<&Key, i64> = chunk.iter().map(|(k, t)| (k, t.count)).collect();
-    for row in &rows {
-        let (key, count) = key_of(row).map_err(attempt("storing credentials"))?;
-        // A row that counts no more than this batch brought did not exist before.
-        if tallies.get(&key) == Some(&count) {
-            fresh.push(NewCredential {
-                secret_sha256: key.secret_sha256,
-                secret_kind: key.secret_kind,
-                attacker_ip: key.attacker_ip,
-                decky: key.decky,
-                service: key.service,
-            });
-        }
-    }
-    Ok(())
+    rows.iter()
+        .map(key_of)
+        .collect::<std::result::Result<_, _>>()
+        .map_err(attempt("storing credentials"))
 }
 
-fn key_of(row: &Row) -> std::result::Result<(Key, i64), sqlx::Error> {
+fn key_of(row: &Row) -> std::result::Result<(Key, i64, i64), sqlx::Error> {
     let key = Key {
         secret_sha256: row.try_get(0)?,
         attacker_ip: row.try_get(1)?,
@@ -373,5 +320,5 @@ fn key_of(row: &Row) -> std::result::Result<(Key, i64), sqlx::Error> {
         secret_kind: row.try_get(4)?,
         principal: row.try_get(5)?,
     };
-    Ok((key, row.try_get(6)?))
+    Ok((key, row.try_get(6)?, row.try_get(7)?))
 }

@@ -20,6 +20,7 @@ pub mod log;
 pub mod mutation;
 mod postgres;
 pub mod rollup;
+pub mod secret;
 mod sql;
 mod sqlite;
 pub mod tally;

@@ -15,16 +15,21 @@ use crate::net::{file, lock};
 const SMALL_CACHE_KIB: u32 = 1024;
 /// Page cache of the worker that writes in bulk, KiB; grows only as it is used.
 const BULK_CACHE_KIB: u32 = 16 * 1024;
+/// Pages of the WAL after which it is copied into the file, as SQLite would have it.
+const WAL_PAGES: u32 = 1000;
+/// Likewise for the worker that writes in bulk, 32 MiB: each of its batches fills a thousand
+/// pages, and the ends of the indexes would be copied every time.
+const BULK_WAL_PAGES: u32 = 8000;
 
 pub(super) async fn open(path: &Path, purpose: Purpose) -> Result<SqlitePool> {
     match purpose {
-        Purpose::Work => open_with(path, SMALL_CACHE_KIB).await,
-        Purpose::Bulk => open_with(path, BULK_CACHE_KIB).await,
+        Purpose::Work => open_with(path, SMALL_CACHE_KIB, WAL_PAGES).await,
+        Purpose::Bulk => open_with(path, BULK_CACHE_KIB, BULK_WAL_PAGES).await,
         Purpose::Reading => open_for_reading(path).await,
     }
 }
 
-async fn open_with(path: &Path, cache_kib: u32) -> Result<SqlitePool> {
+async fn open_with(path: &Path, cache_kib: u32, wal_pages: u32) -> Result<SqlitePool> {
     let prepare = |source| Error::Prepare {
         path: path.to_owned(),
         source,
@@ -52,7 +57,8 @@ async fn open_with(path: &Path, cache_kib: u32) -> Result<SqlitePool> {
         // Captured secrets live in this file: a worker's page cache is kept small and
         // freed pages are overwritten.
         .pragma("secure_delete", "fast")
-        .pragma("cache_size", format!("-{cache_kib}"));
+        .pragma("cache_size", format!("-{cache_kib}"))
+        .pragma("wal_autocheckpoint", wal_pages.to_string());
     let pool = SqlitePoolOptions::new()
         .max_connections(4)
         .min_connections(0)

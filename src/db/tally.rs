@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::db::credential::NewCredential;
 use crate::db::log::bounded;
 use crate::db::sql::{self, Connection};
-use crate::db::{Result, attempt, values_sql};
+use crate::db::{Result, attempt, counter, values_sql};
 use crate::model::{Event, Stamp};
 
 /// Rows per statement.
@@ -140,6 +140,7 @@ impl<'a> Tally<'a> {
             }
         }
         let opened = write_sessions(tx, &sessions).await?;
+        counter::add(tx, counter::SESSIONS, opened.values().sum()).await?;
         let new = write_attackers(tx, &attackers, &opened, fresh, country).await?;
         write_services(tx, &services).await?;
         write_deckies(tx, &deckies).await?;

@@ -2,12 +2,12 @@
 
 use askama::Template;
 use axum::body::Bytes;
+use axum::extract::multipart::MultipartRejection;
 use axum::extract::{Multipart, Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use reqwest::Method;
 use serde_json::{Value, json};
-use subtle::ConstantTimeEq;
 
 use super::Web;
 use super::attackers::parameter;
@@ -418,7 +418,7 @@ pub(super) async fn act(
 pub(super) async fn upload(
     State(web): State<Web>,
     visitor: Visitor,
-    mut form: Multipart,
+    form: Result<Multipart, MultipartRejection>,
 ) -> Result<Response, Failure> {
     let bad = |detail: &str| Failure::Api {
         status: StatusCode::BAD_REQUEST,
@@ -427,6 +427,10 @@ pub(super) async fn upload(
     };
     let broken = |_| bad("The form is too large or was cut off.");
     let (mut token, mut file) = (String::new(), None);
+    let Ok(mut form) = form else {
+        visitor.must_have_sent("")?;
+        return Err(bad("The form is too large or was cut off."));
+    };
     while let Some(field) = form.next_field().await.map_err(broken)? {
         match field.name() {
             Some("csrf") => token = field.text().await.map_err(broken)?,
@@ -437,11 +441,7 @@ pub(super) async fn upload(
             _ => {}
         }
     }
-    if !bool::from(token.as_bytes().ct_eq(visitor.csrf.as_bytes())) {
-        return Err(bad(
-            "This form is from an earlier session; reload the page and try again.",
-        ));
-    }
+    visitor.must_have_sent(&token)?;
     visitor.must_act()?;
     let Some((name, content)) = file.filter(|(name, _): &(String, Bytes)| !name.is_empty()) else {
         return Ok(back("/canary", "Choose a file first."));

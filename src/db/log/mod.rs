@@ -106,6 +106,7 @@ impl Db {
         let mut done = Inserted::default();
         let mut gathered = Gathered::default();
         let mut tally = Tally::default();
+        let before = newest(&mut tx).await?;
         for chunk in events.chunks(ROWS) {
             let fresh = insert_chunk(&mut tx, chunk).await?;
             done.logs += fresh.len();
@@ -117,6 +118,10 @@ impl Db {
         }
         done.credentials = gathered.upsert(&mut tx).await?;
         done.attackers = tally.store(&mut tx, &done.credentials, country).await?;
+        if done.logs > 0 {
+            let ids = (before + 1, newest(&mut tx).await?);
+            hour::store(&mut tx, events, ids).await?;
+        }
         counter::add(
             &mut tx,
             counter::LOGS,
@@ -133,30 +138,26 @@ impl Db {
     /// # Errors
     /// When the database cannot be read.
     pub async fn log_list(&self, filter: &LogFilter, page: Page) -> Result<Vec<LogRow>> {
-        let indexed = match filter.indexed_words() {
-            Some(words) => Some((words, self.counter(counter::WORDS).await?)),
-            None => None,
-        };
-        // What is not in the index of words yet is little, and newest.
+        if let Some(terms) = filter.indexed_words() {
+            return self.log_list_words(&terms, filter, page).await;
+        }
+        self.log_part(filter, 0, page.before_id(), page.rows())
+            .await
+    }
+
+    /// The newest `limit` events with ids between `above` and `below`.
+    async fn log_part(
+        &self,
+        filter: &LogFilter,
+        above: i64,
+        below: i64,
+        limit: i64,
+    ) -> Result<Vec<LogRow>> {
         let mut sql = select(self.pool.engine(), From::Logs, filter);
-        if let Some((_, upto)) = indexed {
-            sql.push(" and id > ").push_bind(upto);
-        }
-        sql.push(" and id < ").push_bind(page.before_id());
-        sql.push(" order by id desc limit ").push_bind(page.rows());
-        let mut rows = self.log_read(sql).await?;
-        let left = page.rows() - i64::try_from(rows.len()).unwrap_or(0);
-        if let Some((words, upto)) = indexed
-            && left > 0
-        {
-            let mut sql = select(self.pool.engine(), From::Words(words), filter);
-            let below = page.before_id().min(upto.saturating_add(1));
-            sql.push(" and log_words.rowid < ").push_bind(below);
-            sql.push(" order by log_words.rowid desc limit ")
-                .push_bind(left);
-            rows.extend(self.log_read(sql).await?);
-        }
-        Ok(rows)
+        sql.push(" and id > ").push_bind(above);
+        sql.push(" and id < ").push_bind(below);
+        sql.push(" order by id desc limit ").push_bind(limit);
+        self.log_read(sql).await
     }
 
     /// Events stored after the one called `id`, oldest first.
@@ -214,6 +215,13 @@ impl Db {
     pub async fn log_count(&self) -> Result<i64> {
         self.counter(counter::LOGS).await
     }
+}
+
+/// Id of the newest event, seen from the caller's transaction.
+async fn newest(tx: &mut Connection) -> Result<i64> {
+    let newest = sql::query_scalar("select coalesce(max(id), 0) from logs");
+    let newest = newest.fetch_one(tx).await;
+    newest.map_err(attempt("reading the newest event id"))
 }
 
 /// Inserts up to [`ROWS`] events; returns those that were not there before.
@@ -333,6 +341,7 @@ fn flow(row: &Row) -> std::result::Result<Option<Flow>, sqlx::Error> {
 
 mod condition;
 mod fit;
+mod hour;
 mod word;
 
 pub(crate) use condition::matching_times;

@@ -417,3 +417,104 @@ async fn events_of_an_older_version_are_taken_in_once() {
     assert_eq!(after.session_count, before.session_count + 1);
     assert_eq!(after.credential_count, before.credential_count);
 }
+
+#[tokio::test]
+async fn what_is_frequent_is_found_like_what_is_rare() {
+    let (_dir, db) = open().await;
+    let said = |n, text: &str| event(n, vec![("cmd".into(), text.into())]);
+    let mut events: Vec<Event> = (1..=1500).map(|n| said(n, "often hoften")).collect();
+    events.extend((1501..=1700).map(|n| said(n, "hoften")));
+    events[7] = said(8, "often once");
+    insert(&db, &events).await;
+    while db.log_index_words().await.unwrap() > 0 {}
+    for (word, found) in [("often", 1500), ("OFT", 1500), ("once", 1), ("nce", 0)] {
+        let filter = LogFilter {
+            words: vec![word.to_owned()],
+            ..LogFilter::default()
+        };
+        let (mut ids, mut before) = (Vec::new(), None);
+        loop {
+            let page = Page { before, limit: 70 };
+            let rows = db.log_list(&filter, page).await.unwrap();
+            ids.extend(rows.iter().map(|row| row.id));
+            before = rows.last().map(|row| row.id);
+            if rows.len() < 70 {
+                break;
+            }
+        }
+        assert!(ids.is_sorted_by(|a, b| a > b), "{word}");
+        assert_eq!(ids.len(), found, "{word}");
+    }
+}
+
+#[tokio::test]
+async fn a_time_holds_what_came_late() {
+    let (_dir, db) = open().await;
+    let hour = |n: u32, hour: i64| Event {
+        ts: Stamp(hour * super::hour::HOUR + 1),
+        ..event(n, Vec::new())
+    };
+    insert(&db, &[hour(1, 5), hour(2, 6)]).await;
+    insert(&db, &[hour(3, 9), hour(4, 5)]).await;
+    insert(&db, &[hour(5, 9)]).await;
+    let found = async |since: Option<i64>, until: Option<i64>| {
+        let at = |hour: i64| Stamp(hour * super::hour::HOUR);
+        let filter = LogFilter {
+            since: since.map(at),
+            until: until.map(at),
+            ..LogFilter::default()
+        };
+        let rows = db.log_list(&filter, PAGE).await.unwrap();
+        rows.iter()
+            .map(|row| row.event.eid.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found(Some(5), Some(6)).await, ["e4", "e1"]);
+    assert_eq!(found(Some(6), None).await, ["e5", "e3", "e2"]);
+    assert_eq!(found(None, Some(9)).await, ["e4", "e2", "e1"]);
+    assert!(found(Some(10), None).await.is_empty());
+    assert!(found(None, Some(5)).await.is_empty());
+    assert_eq!(db.attack_session_count().await.unwrap(), 4);
+    db.log_expire(Stamp(6 * super::hour::HOUR)).await.unwrap();
+    assert_eq!(db.attack_session_count().await.unwrap(), 2);
+    assert_eq!(found(Some(1), Some(12)).await, ["e5", "e3", "e2"]);
+}
+
+#[tokio::test]
+async fn a_secret_is_counted_in_each_place_once() {
+    let (_dir, db) = open().await;
+    let from = |n: u32, ip: &str, name: &str| {
+        let mut event = event(n, Credential::plaintext(Some(name), b"x").fields());
+        event.flow = Some(Flow {
+            src: format!("{ip}:4000").parse().unwrap(),
+            dst: "127.0.0.1:21".parse().unwrap(),
+            proto: Proto::Tcp,
+            session: format!("s{n}"),
+        });
+        event
+    };
+    insert(&db, &[from(1, "192.0.2.1", "root"), login(3, b"alone")]).await;
+    assert!(db.secret_reuse(PAGE).await.unwrap().is_empty());
+    insert(
+        &db,
+        &[from(5, "192.0.2.1", "root"), from(7, "192.0.2.2", "anna")],
+    )
+    .await;
+    insert(
+        &db,
+        &[from(8, "192.0.2.2", "root"), from(8, "192.0.2.2", "root")],
+    )
+    .await;
+    let found = db.secret_reuse(PAGE).await.unwrap();
+    let [row] = found.as_slice() else {
+        panic!("{found:?}");
+    };
+    let counts = (row.attackers, row.deckies, row.services, row.attempts);
+    assert_eq!(counts, (2, 2, 1, 4));
+    assert_eq!((row.first_seen, row.last_seen), (Stamp(1000), Stamp(8000)));
+    let names = db.secret_principals(row.id).await.unwrap();
+    assert_eq!(names, ["anna", "root"]);
+    let before = Some(row.n);
+    let rest = db.secret_reuse(Page { before, limit: 5 }).await.unwrap();
+    assert!(rest.is_empty());
+}

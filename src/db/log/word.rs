@@ -4,16 +4,19 @@
 
 use std::collections::BTreeSet;
 
-use super::{From, LogFilter, from_row, select};
+use super::condition::{Term, is_indexed};
+use super::{From, LogFilter, LogRow, from_row, hour, select};
 use crate::db::sql::{self, Engine, QueryBuilder};
 use crate::db::tally::{Country, Tally};
-use crate::db::{Db, Result, attempt, counter, rows_sql};
+use crate::db::{Db, Page, Result, attempt, counter, rows_sql};
 use crate::model::{Event, Stamp};
 
 /// Events per step.
 const STEP: i64 = 2000;
 /// Rows per statement.
 const ROWS: usize = 100;
+/// Events gone through before the index of words is asked for how a word begins.
+const NEAR: i64 = 1000;
 /// Words split by [`split`] become the index's own form.
 const POSTGRES_ROW: &str = "(?, array_to_tsvector(string_to_array(?, ' ')))";
 /// Letters of a word that count; an index has no room for endless ones.
@@ -103,6 +106,44 @@ impl Db {
         Ok(rows.len())
     }
 
+    /// Events that hold all of these words, newest first.
+    pub(super) async fn log_list_words(
+        &self,
+        terms: &[Term],
+        filter: &LogFilter,
+        page: Page,
+    ) -> Result<Vec<LogRow>> {
+        let (limit, mut below) = (page.rows(), page.before_id());
+        let full = |rows: &[LogRow]| i64::try_from(rows.len()).is_ok_and(|n| n >= limit);
+        // What is not in the index of words yet is little, and newest.
+        let upto = self.counter(counter::WORDS).await?;
+        let mut above = upto;
+        if terms.iter().any(|term| term.open) {
+            // The index collects every event in which a word begins so before it tells the
+            // first. What is frequent is found sooner without it.
+            above = upto.min(below.saturating_sub(1)).saturating_sub(NEAR);
+        }
+        let mut rows = Vec::new();
+        while !full(&rows) && below > above {
+            let found = self.log_part(filter, above, below, limit).await?;
+            let last = found.last().filter(|_| full(&found));
+            below = last.map_or(above, |row| row.id);
+            let found = found.into_iter();
+            rows.extend(found.filter(|row| row.id > upto || begins(&row.event, terms)));
+        }
+        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        let left = limit - i64::try_from(rows.len()).unwrap_or(0);
+        let below = page.before_id().min(above.saturating_add(1));
+        if left > 0 && below > 1 {
+            let mut sql = select(self.pool.engine(), From::Words(terms.to_vec()), filter);
+            sql.push(" and log_words.rowid < ").push_bind(below);
+            sql.push(" order by log_words.rowid desc limit ")
+                .push_bind(left);
+            rows.extend(self.log_read(sql).await?);
+        }
+        Ok(rows)
+    }
+
     /// Deletes the oldest events before `before`, a bounded number of them, with their
     /// words, minutes and sessions. Returns how many.
     ///
@@ -142,11 +183,21 @@ impl Db {
                     "delete from log_minutes where minute < $1",
                     before.0.div_euclid(60_000_000),
                 ),
-                ("delete from attack_sessions where last_seen < $1", before.0),
+                (
+                    "delete from log_hours where hour < $1",
+                    before.0.div_euclid(hour::HOUR),
+                ),
             ] {
                 let done = sql::query(sql).bind(bound).execute(&mut *tx).await;
                 done.map_err(attempt(what))?;
             }
+            let done = sql::query("delete from attack_sessions where last_seen < $1")
+                .bind(before)
+                .execute(&mut *tx)
+                .await;
+            let ended = done.map_err(attempt(what))?.rows_affected();
+            let ended = i64::try_from(ended).unwrap_or(0);
+            counter::add(&mut tx, counter::SESSIONS, -ended).await?;
         }
         tx.commit().await.map_err(attempt(what))?;
         Ok(ids.len() as u64)
@@ -169,6 +220,22 @@ pub(super) fn folded(word: &str) -> (String, bool) {
     let mut letters = word.chars().flat_map(char::to_lowercase);
     let folded = letters.by_ref().take(LETTERS).collect();
     (folded, letters.next().is_some())
+}
+
+/// Whether an event that holds the words somewhere holds them at the beginnings of its own
+/// words, as the index of words would find them.
+pub(super) fn begins(event: &Event, terms: &[Term]) -> bool {
+    let text = text(event);
+    let words: BTreeSet<String> = text
+        .split(|c| !is_indexed(c))
+        .map(str::to_lowercase)
+        .collect();
+    terms.iter().all(|term| {
+        let wanted = term.word.to_lowercase();
+        let mut from = words.range(wanted.clone()..);
+        from.next()
+            .is_some_and(|word| *word == wanted || term.open && word.starts_with(&wanted))
+    })
 }
 
 /// Everything in which a word of an event is looked for.
