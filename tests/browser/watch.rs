@@ -145,6 +145,9 @@ fn a_viewer_sees_no_orders_and_no_page_has_a_serious_barrier() {
     let lab = Lab::start(1, &[]);
     attack(&lab);
     let url = "https://hooks.example.com/";
+    let made = lab.decnet(&["canary", "new", "web_bug", "--json"]);
+    let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+    let token = format!("/canary/{}", made["id"].as_str().unwrap());
     lab.decnet(&[
         "webhook",
         "add",
@@ -174,6 +177,8 @@ fn a_viewer_sees_no_orders_and_no_page_has_a_serious_barrier() {
             format!("/fleet/{decky}"),
             format!("/fleet/{decky}/teardown"),
             "/workers".to_owned(),
+            "/canary".to_owned(),
+            token,
             "/webhooks".to_owned(),
             "/webhooks/soc".to_owned(),
             "/deploy".to_owned(),
