@@ -80,15 +80,19 @@ impl Host {
     }
 }
 
+/// What is said of a server's database in which nothing was ever stored.
+const EMPTY: &str = "has no tables of DECNET yet";
+
 impl Drop for Host {
     fn drop(&mut self) {
         if !has_database(self.dir.path()) {
             return;
         }
         let (code, out, err) = self.run(&["teardown", "--all", "--json", "--timeout", "10"]);
-        // A decky left behind would hold its port against the next run.
+        // A decky left behind would hold its port against the next run. On a server there is
+        // a database before anything was deployed.
         assert!(
-            code == Some(0) || std::thread::panicking(),
+            code == Some(0) || std::thread::panicking() || err.contains(EMPTY),
             "teardown: {out}{err}"
         );
     }
@@ -305,7 +309,10 @@ fn what_cannot_be_deployed_is_said_by_line_and_nothing_is_written() {
     for command in ["teardown", "redeploy"] {
         let (code, _, err) = host.run(&[command, "--id", "nobody"]);
         assert_eq!(code, Some(1));
-        assert!(err.contains("there is no database"), "{err}");
+        assert!(
+            err.contains("there is no database") || err.contains(EMPTY),
+            "{err}"
+        );
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::support::settings;
+use crate::support::{on_server, settings};
 
 const EVIL: &str = "<script>alert(1)</script>\u{202e}\u{1b}[2J\0'\"";
 
@@ -195,7 +195,10 @@ async fn hostile_bytes_are_shown_and_never_sent_as_markup() {
         );
     }
     let shown = site.get("/attackers/198.51.100.7", &admin).await.text;
-    assert!(shown.contains("\\u{202e}\\u{1b}[2J\\u{0}"), "{shown}");
+    // PostgreSQL keeps no NUL; there it was replaced before it was stored.
+    let nul = if on_server() { "\u{fffd}" } else { "\\u{0}" };
+    let hostile = format!("\\u{{202e}}\\u{{1b}}[2J{nul}");
+    assert!(shown.contains(&hostile), "{shown}");
 }
 
 #[tokio::test]
