@@ -198,11 +198,12 @@ async fn same(tx: &mut Connection, token: &str, hit: &Hit, dedup: Duration) -> R
     .fetch_all(&mut *tx)
     .await
     .map_err(attempt(what))?;
-    // A password is worth a row: clients ask without one first.
-    let shown = password(&hit.headers);
+    // A password is worth a row (clients ask without one first), and so is another client
+    // behind the same resolver.
+    let shown = telling(&hit.headers);
     let same = alike
         .iter()
-        .find(|(_, Json(headers))| password(headers) == shown);
+        .find(|(_, Json(headers))| telling(headers) == shown);
     let found = same.map(|(n, _)| *n);
     if found.is_some() {
         return Ok(found);
@@ -219,11 +220,12 @@ async fn same(tx: &mut Connection, token: &str, hit: &Hit, dedup: Duration) -> R
     .map_err(attempt(what))
 }
 
-/// What somebody logged in with.
-fn password(headers: &[(String, String)]) -> Option<&str> {
-    let field = |name: &str| name.eq_ignore_ascii_case("authorization");
-    let found = headers.iter().find(|(name, _)| field(name));
-    found.map(|(_, value)| value.as_str())
+/// What somebody logged in with, and for whom a resolver asked.
+fn telling(headers: &[(String, String)]) -> [Option<&str>; 2] {
+    ["authorization", "client-subnet"].map(|wanted| {
+        let is_it = |(name, _): &&(String, String)| name.eq_ignore_ascii_case(wanted);
+        headers.iter().find(is_it).map(|(_, value)| value.as_str())
+    })
 }
 
 async fn count_up(tx: &mut Connection, n: i64, hit: &Hit) -> Result<()> {
