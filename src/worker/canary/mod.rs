@@ -43,6 +43,8 @@ use spool::Spool;
 
 /// Longest time between two looks at the rows.
 const LOOK: Duration = Duration::from_secs(30);
+/// Longest wait for the database before the first answer.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
 /// Longest TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(15);
 
@@ -87,6 +89,14 @@ pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
         trusted: config.trusted_proxies.clone(),
         dir,
     });
+    // Whoever asks first meets what there is; a database that is away is looked at again.
+    match tokio::time::timeout(FIRST_LOOK, watch.known.refresh(&db)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!("{:#}", anyhow::Error::new(error)),
+        Err(_) => {
+            tracing::warn!("the tokens are not read yet; every name that could be one counts")
+        }
+    }
     let sockets = bind(&ctx).await?;
     let words = words(&ctx, &sockets)?;
     let acceptor = match &sockets.tls {
