@@ -68,7 +68,7 @@ pub(super) fn read(read: &mut Reader<'_>) -> CanaryConfig {
         "an IPv4 address",
         Ipv4Addr::new(192, 0, 2, 1),
     );
-    let trusted_proxies = proxies(read);
+    let trusted_proxies = read.networks("DECNET_CANARY_TRUSTED_PROXIES");
     let dedup = read.bounded("DECNET_CANARY_DEDUP_SEC", 0, 86_400, 60);
     let alerts = read.bounded("DECNET_CANARY_ALERTS_PER_MIN", 1, 10_000, 10);
     CanaryConfig {
@@ -118,22 +118,6 @@ fn zone(read: &mut Reader<'_>) -> Option<String> {
         return None;
     }
     Some(zone)
-}
-
-fn proxies(read: &mut Reader<'_>) -> Vec<IpNet> {
-    let text = read.text("DECNET_CANARY_TRUSTED_PROXIES");
-    let mut proxies = Vec::new();
-    for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
-        match (part.parse::<IpNet>(), part.parse::<IpAddr>()) {
-            (Ok(net), _) => proxies.push(net),
-            (_, Ok(address)) => proxies.push(IpNet::from(address)),
-            _ => read.complain(
-                "DECNET_CANARY_TRUSTED_PROXIES",
-                &format!("names '{part}'; use addresses or networks such as 10.0.0.0/8"),
-            ),
-        }
-    }
-    proxies
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod database;
 pub mod ini;
 pub mod key;
 mod source;
+mod webhook;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use ipnet::IpNet;
 pub use canary::CanaryConfig;
 pub use database::Database;
 pub use source::{Effective, Origin, Sources};
+pub use webhook::WebhookConfig;
 
 /// Role of this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,23 +153,6 @@ pub struct ApiConfig {
     pub admin_password: Option<Secret>,
     /// Networks of proxies that are believed about whom they ask for.
     pub trusted_proxies: Vec<IpNet>,
-}
-
-/// The webhook worker.
-#[derive(Clone, Debug)]
-pub struct WebhookConfig {
-    /// Receivers may lie on private networks.
-    pub allow_private: bool,
-    /// Failures in a row that open a receiver's circuit.
-    pub circuit_threshold: u64,
-    /// Attempts for an event that a receiver stumbles over.
-    pub max_attempts: u64,
-    /// An event that could not be delivered for so long is given up.
-    pub max_age: Duration,
-    /// Most events waiting for one receiver.
-    pub queue_max: u64,
-    /// Days that deliveries are listed after their end.
-    pub keep_days: u64,
 }
 
 /// A value that must not appear in logs: its `Debug` is masked.
@@ -338,16 +323,7 @@ impl Config {
             api_url: api_url.map(|url| url.trim_end_matches('/').to_owned()),
             trusted_proxies: read.networks("DECNET_WEB_TRUSTED_PROXIES"),
         };
-        let webhook = WebhookConfig {
-            allow_private: read.flag("DECNET_WEBHOOK_ALLOW_PRIVATE"),
-            circuit_threshold: read.bounded("DECNET_WEBHOOK_CIRCUIT_THRESHOLD", 1, 1000, 5),
-            max_attempts: read.bounded("DECNET_WEBHOOK_MAX_ATTEMPTS", 1, 1000, 8),
-            max_age: Duration::from_secs(
-                3600 * read.bounded("DECNET_WEBHOOK_MAX_AGE_HOURS", 1, 8760, 24),
-            ),
-            queue_max: read.bounded("DECNET_WEBHOOK_QUEUE_MAX", 1, 10_000_000, 10_000),
-            keep_days: read.bounded("DECNET_WEBHOOK_KEEP_DAYS", 1, 3650, 30),
-        };
+        let webhook = webhook::read(&mut read);
         let canary = canary::read(&mut read);
         let batch_size = read.bounded("DECNET_BATCH_SIZE", 1, 100_000, 3000);
         let batch_wait = read.bounded("DECNET_BATCH_MAX_WAIT_MS", 1, 60_000, 250);
