@@ -23,6 +23,7 @@ fi
 
 work=$(mktemp -d)
 child=
+# shellcheck disable=SC2317 # the trap calls it
 end() {
 	[ -z "$child" ] || kill "$child" 2>/dev/null || true
 	# The first line of the file is the server's process id.
