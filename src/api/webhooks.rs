@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Api;
-use super::auth::Admin;
+use super::auth::{Admin, Viewer};
 use super::error::{Blame, Error, Problem};
 use super::extract::Json;
 use crate::db;
@@ -139,7 +139,7 @@ pub(super) struct Formats {
 
 /// The formats and presets that a webhook can name.
 #[utoipa::path(get, path = "/webhook-formats", tag = "webhooks", responses((status = 200, body = Formats)))]
-pub(super) async fn formats(_admin: super::auth::Viewer) -> axum::Json<Formats> {
+pub(super) async fn formats(_viewer: Viewer) -> axum::Json<Formats> {
     axum::Json(Formats {
         formats: Format::ALL
             .iter()
@@ -350,35 +350,23 @@ pub(super) async fn change(
     Json(new): Json<ChangedWebhook>,
 ) -> Result<axum::Json<WebhookItem>, Error> {
     let row = find(&api, &id).await?;
-    let Some(mut hidden) = row.hidden else {
-        return Err(Error::conflict(
-            "sealed",
-            "Its URL and secret cannot be opened: the key file was replaced. Remove it and add it anew.",
-        ));
-    };
-    hidden.url = new.url.unwrap_or(hidden.url);
+    let mut wanted = row.wanted().ok_or_else(sealed)?;
+    wanted.name = new.name.unwrap_or(wanted.name);
+    wanted.enabled = new.enabled.unwrap_or(wanted.enabled);
+    wanted.hidden.url = new.url.unwrap_or(wanted.hidden.url);
     if let Some(headers) = new.headers {
-        hidden.headers = headers.into_iter().collect();
+        wanted.hidden.headers = headers.into_iter().collect();
     }
-    let patterns = match (&new.simple_events, &new.topic_patterns) {
-        (None, None) => row.patterns,
-        (presets, given) => webhook::patterns(
-            presets.as_deref().unwrap_or_default(),
-            given.as_deref().unwrap_or_default(),
-        )
-        .map_err(|e| refused("topic_patterns", e))?,
-    };
-    let format = new.format.unwrap_or(row.format);
-    let template = new.template.or(row.template);
-    let is_template = format == Format::Template.as_str();
-    let wanted = Wanted {
-        name: new.name.unwrap_or(row.name),
-        template: template.filter(|t| is_template && !t.is_empty()),
-        format,
-        patterns,
-        enabled: new.enabled.unwrap_or(row.enabled),
-        hidden,
-    };
+    if new.simple_events.is_some() || new.topic_patterns.is_some() {
+        let presets = new.simple_events.unwrap_or_default();
+        let given = new.topic_patterns.unwrap_or_default();
+        wanted.patterns =
+            webhook::patterns(&presets, &given).map_err(|e| refused("topic_patterns", e))?;
+    }
+    wanted.format = new.format.unwrap_or(wanted.format);
+    let is_template = wanted.format == Format::Template.as_str();
+    let template = new.template.or(wanted.template);
+    wanted.template = template.filter(|t| is_template && !t.is_empty());
     check(&api, &wanted)?;
     write(&api, &row.id, row.version, &wanted).await?;
     let actor = &member.session.user_name;
@@ -449,24 +437,12 @@ pub(super) async fn rotate(
     Json(new): Json<NewSecret>,
 ) -> Result<axum::Json<MadeSecret>, Error> {
     let row = find(&api, &id).await?;
-    let Some(hidden) = row.hidden else {
-        return Err(Error::conflict(
-            "sealed",
-            "Its secret cannot be opened: the key file was replaced. Remove it and add it anew.",
-        ));
-    };
+    let mut wanted = row.wanted().ok_or_else(sealed)?;
     let now = Stamp::now();
     let secret = new
         .secret
         .unwrap_or_else(|| signature::generate(rand::random()));
-    let wanted = Wanted {
-        name: row.name,
-        format: row.format,
-        template: row.template,
-        patterns: row.patterns,
-        enabled: row.enabled,
-        hidden: webhook::rotated(hidden, secret.clone(), now),
-    };
+    wanted.hidden = webhook::rotated(wanted.hidden, secret.clone(), now);
     check(&api, &wanted)?;
     write(&api, &row.id, row.version, &wanted).await?;
     let actor = &member.session.user_name;
@@ -531,6 +507,13 @@ fn refused(field: &str, message: String) -> Error {
         field: Some(field.to_owned()),
         message,
     }])
+}
+
+fn sealed() -> Error {
+    Error::conflict(
+        "sealed",
+        "Its URL and secret cannot be opened: the key file was replaced. Remove it and add it anew.",
+    )
 }
 
 fn taken(name: &str) -> Error {

@@ -295,17 +295,9 @@ impl Desk {
     /// Changes a receiver as `change` says.
     async fn edit(&self, name: &str, change: impl FnOnce(&mut Wanted)) -> anyhow::Result<Webhook> {
         let row = self.find(name).await?;
-        let hidden = row.hidden.clone().context(
+        let mut wanted = row.wanted().context(
             "its URL and secret cannot be opened: the key file was replaced; remove it and add it anew",
         )?;
-        let mut wanted = Wanted {
-            name: row.name.clone(),
-            format: row.format.clone(),
-            template: row.template.clone(),
-            patterns: row.patterns.clone(),
-            enabled: row.enabled,
-            hidden,
-        };
         change(&mut wanted);
         self.db
             .webhook_change(&self.seal, &row.id, row.version, &wanted, Stamp::now())

@@ -20,6 +20,7 @@ const PAGE: Page = Page {
 /// A file and, where there is one, a schema of the server.
 async fn both() -> Option<(tempfile::TempDir, [Db; 2])> {
     if !on_server() {
+        eprintln!("skipped: it compares the engines; run by make test-postgres");
         return None;
     }
     let (dir, server) = open().await;

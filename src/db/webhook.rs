@@ -104,6 +104,21 @@ pub struct Webhook {
     pub dead: i64,
 }
 
+impl Webhook {
+    /// What an operator decided of it, to be changed; `None` when it cannot be opened.
+    #[must_use]
+    pub fn wanted(&self) -> Option<Wanted> {
+        Some(Wanted {
+            name: self.name.clone(),
+            format: self.format.clone(),
+            template: self.template.clone(),
+            patterns: self.patterns.clone(),
+            enabled: self.enabled,
+            hidden: self.hidden.clone()?,
+        })
+    }
+}
+
 /// An event for the outbox.
 #[derive(Clone, Debug)]
 pub struct Seen {

@@ -324,7 +324,9 @@ fn micros(age: Duration) -> i64 {
 
 /// Whose a file is: what lies in a home is its user's, the rest root's.
 fn owner<'a>(home: &'a Home, path: &str) -> Option<&'a str> {
-    if path.replace('\\', "/").starts_with(&home.home) {
+    let path = path.replace('\\', "/");
+    let below = path.strip_prefix(&home.home);
+    if below.is_some_and(|rest| rest.starts_with('/')) {
         return Some(&home.user);
     }
     (!home.windows).then_some("root")
@@ -493,8 +495,8 @@ mod tests {
         };
         let mut files = [file("id_rsa"), file("conf.d/hosts")];
         files[1].path = "/home/ann/conf.d/hosts".to_owned();
-        place(&mut files, "/root/.ssh/key");
-        assert_eq!(files[0].path, "/root/.ssh/key");
-        assert_eq!(files[1].path, "/root/.ssh/conf.d/hosts");
+        place(&mut files, "/home/ann/.ssh/key");
+        assert_eq!(files[0].path, "/home/ann/.ssh/key");
+        assert_eq!(files[1].path, "/home/ann/.ssh/conf.d/hosts");
     }
 }

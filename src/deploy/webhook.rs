@@ -88,14 +88,8 @@ pub fn check(wanted: &Wanted, allow_private: bool) -> Result<(), (&'static str, 
     signature::check(&hidden.secret).map_err(|e| ("secret", e))?;
     match (format, &wanted.template) {
         (Format::Template, None) => Err(("template", "this format needs a template".to_owned())),
-        (Format::Template, Some(template)) => {
-            let is_json = hidden
-                .headers
-                .iter()
-                .find(|(name, _)| name.eq_ignore_ascii_case("content-type"))
-                .is_none_or(|(_, value)| value.contains("json"));
-            export::check_template(template, is_json).map_err(|e| ("template", e.to_string()))
-        }
+        (Format::Template, Some(template)) => export::check_template(template, &hidden.headers)
+            .map_err(|e| ("template", e.to_string())),
         (_, Some(_)) => Err(("template", "only the format template takes one".to_owned())),
         (_, None) => Ok(()),
     }

@@ -108,13 +108,7 @@ pub fn outgoing(
     event: &Envelope,
     now: Stamp,
 ) -> Result<Outgoing, TemplateError> {
-    let named = |name: &str| {
-        target
-            .headers
-            .iter()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-    };
-    let own_type = named("content-type").map(|(_, value)| value.as_str());
+    let own_type = content_type(target.headers);
     let (kind, body) = match target.format {
         Format::Json => ("application/json", event.to_json().to_string()),
         Format::CloudEvents => ("application/cloudevents+json", siem::cloudevent(event)),
@@ -126,7 +120,7 @@ pub fn outgoing(
         Format::EcsBulk => ("application/x-ndjson", siem::ecs(event)),
         Format::Template => {
             let template = target.template.unwrap_or_default();
-            let is_json = own_type.is_none_or(|kind| kind.contains("json"));
+            let is_json = is_json(target.headers);
             let kind = if is_json {
                 "application/json"
             } else {
@@ -213,12 +207,24 @@ pub fn check_header(name: &str, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a template makes a body of an ordinary event.
+fn content_type(headers: &[(String, String)]) -> Option<&str> {
+    let found = headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+    found.map(|(_, value)| value.as_str())
+}
+
+/// Whether a template makes JSON, as it does unless a header says otherwise.
+fn is_json(headers: &[(String, String)]) -> bool {
+    content_type(headers).is_none_or(|kind| kind.contains("json"))
+}
+
+/// Whether a template makes a body of an ordinary event, sent with these headers.
 ///
 /// # Errors
 /// Where it goes wrong.
-pub fn check_template(template: &str, is_json: bool) -> Result<(), TemplateError> {
-    template::render(template, is_json, &Envelope::sample(Stamp(0))).map(drop)
+pub fn check_template(template: &str, headers: &[(String, String)]) -> Result<(), TemplateError> {
+    template::render(template, is_json(headers), &Envelope::sample(Stamp(0))).map(drop)
 }
 
 #[cfg(test)]

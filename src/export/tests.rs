@@ -132,21 +132,22 @@ fn attackers_text_mentions_nobody_and_closes_no_block() {
 
 #[test]
 fn a_template_is_checked_and_cannot_be_left() {
+    let plain = [("Content-Type".to_owned(), "text/plain".to_owned())];
     let good =
         r#"{"who": {{ payload.attacker_ip }}, "gone": {{ payload.none.x }}, "t": "{{ topic }}"}"#;
     assert!(matches!(
-        check_template(good, true),
+        check_template(good, &[]),
         Err(TemplateError::NotJson(_))
     ));
     let good = r#"{"who": {{ payload.attacker_ip }}, "gone": {{ payload.none.x }}}"#;
-    check_template(good, true).unwrap();
-    check_template("{{ topic }}: {{ payload.decky }}", false).unwrap();
+    check_template(good, &[]).unwrap();
+    check_template("{{ topic }}: {{ payload.decky }}", &plain).unwrap();
     for bad in [
         "{{",
         "{{ payload.x | nope }}",
         "{% for i in range(99999999) %}x{% endfor %}",
     ] {
-        assert!(check_template(bad, false).is_err(), "{bad}");
+        assert!(check_template(bad, &plain).is_err(), "{bad}");
     }
     let evil = event(json!({"attacker_ip": "\", \"admin\": \"x"}));
     let out = outgoing(&target(Format::Template, Some(good)), &evil, Stamp(0)).unwrap();

@@ -345,7 +345,7 @@ fn the_same_use_counts_up_and_a_proxy_is_believed_when_trusted() {
 #[test]
 fn a_use_survives_a_database_that_is_away_and_a_kill() {
     if on_server() {
-        // Its file is what is held here.
+        eprintln!("skipped: it is the database's file that is held, and a server has none");
         return;
     }
     let mut lab = Lab::new(&[]);

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -55,6 +56,15 @@ struct Running {
     /// There is something new in its outbox.
     queue: Arc<Notify>,
     stop: CancellationToken,
+    deliverer: JoinHandle<()>,
+}
+
+/// The receivers that are served, and what is left of those that were.
+#[derive(Default)]
+struct Served {
+    running: HashMap<String, Running>,
+    /// Deliverers that were told to stop and may have a request under way.
+    leaving: HashMap<String, JoinHandle<()>>,
 }
 
 /// Runs until stopped.
@@ -75,11 +85,11 @@ pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
     };
     let mut wake = ctx.wake(&[topic::WEBHOOKS_CHANGED], RELOAD)?;
     let tasks = TaskTracker::new();
-    let mut running: HashMap<String, Running> = HashMap::new();
+    let mut served = Served::default();
     let mut warned = false;
     ctx.pulse.ready("no receivers");
     while wake.next().await.is_some() {
-        let outcome = pass(&shared, &seal, &tasks, &mut running).await;
+        let outcome = pass(&shared, &seal, &tasks, &mut served).await;
         wake.record(&outcome);
         if !ctx.bus.is_connected() && !warned {
             tracing::warn!(
@@ -101,7 +111,7 @@ async fn pass(
     shared: &Shared,
     seal: &Seal,
     tasks: &TaskTracker,
-    running: &mut HashMap<String, Running>,
+    served: &mut Served,
 ) -> anyhow::Result<()> {
     let rows = shared.db.webhook_list(seal).await?;
     let wanted: HashSet<&str> = rows
@@ -109,17 +119,18 @@ async fn pass(
         .filter(|w| w.enabled)
         .map(|w| w.id.as_str())
         .collect();
-    running.retain(|id, tasks| {
-        let stays = wanted.contains(id.as_str());
-        if !stays {
-            tasks.stop.cancel();
-        }
-        stays
-    });
+    let gone = |id: &String, _: &mut Running| !wanted.contains(id.as_str());
+    for (id, one) in served.running.extract_if(gone) {
+        one.stop.cancel();
+        served.leaving.insert(id, one.deliverer);
+    }
+    served
+        .leaving
+        .retain(|_, deliverer| !deliverer.is_finished());
     shared.ctx.pulse.status(&status(&rows));
     for row in rows.into_iter().filter(|w| w.enabled) {
         let row = Arc::new(row);
-        let one = match running.get_mut(&row.id) {
+        let one = match served.running.get_mut(&row.id) {
             Some(one) => {
                 // Counters change all the time; only an operator's change is news.
                 one.hook.send_if_modified(|known| {
@@ -135,20 +146,26 @@ async fn pass(
             }
             None => {
                 let (hook, watched) = watch::channel(Arc::clone(&row));
+                let queue: Arc<Notify> = Arc::default();
+                let stop = shared.ctx.stop.child_token();
+                let task = deliver::run(shared.clone(), watched, Arc::clone(&queue), stop.clone());
+                // Switched off and on again: what the one before has under way is recorded
+                // before anything is sent, or it would be sent twice.
+                let before = served.leaving.remove(&row.id);
+                let deliverer = tasks.spawn(async move {
+                    if let Some(before) = before {
+                        let _ended = before.await;
+                    }
+                    task.await;
+                });
                 let one = Running {
                     hook,
                     listeners: HashMap::new(),
-                    queue: Arc::default(),
-                    stop: shared.ctx.stop.child_token(),
+                    queue,
+                    stop,
+                    deliverer,
                 };
-                let task = deliver::run(
-                    shared.clone(),
-                    watched,
-                    Arc::clone(&one.queue),
-                    one.stop.clone(),
-                );
-                tasks.spawn(task);
-                running.entry(row.id.clone()).or_insert(one)
+                served.running.entry(row.id.clone()).or_insert(one)
             }
         };
         listen_to(shared, tasks, one, &row);

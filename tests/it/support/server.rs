@@ -17,6 +17,7 @@ impl Server {
     /// `None` where the suite runs without PostgreSQL.
     pub(crate) fn start() -> Option<Self> {
         if !database::on_server() {
+            eprintln!("skipped: it needs a PostgreSQL server; run by make test-postgres");
             return None;
         }
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
