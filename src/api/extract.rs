@@ -43,3 +43,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
             .map_err(|bad: QueryRejection| Error::bad_request(bad.body_text()))
     }
 }
+
+/// Whether that can be an id of ours: a UUID in small letters.
+pub(super) fn is_id(text: &str) -> bool {
+    let fits = |b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-');
+    text.len() == 36 && text.bytes().all(fits)
+}

@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Viewer;
 use super::error::{Error, Problem};
-use super::extract::Query;
+use super::extract::{Query, is_id};
 use super::{Api, tail};
 use crate::db::job::JobRow;
 use crate::db::{self, Db};
@@ -124,13 +124,7 @@ pub(super) async fn list(
     if !(1..=1000).contains(&limit) {
         return Err(Error::bad_request("limit takes 1 to 1000."));
     }
-    let is_id = |id: &String| {
-        id.len() == 36
-            && id
-                .bytes()
-                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'))
-    };
-    if query.before.as_ref().is_some_and(|id| !is_id(id)) {
+    if query.before.as_deref().is_some_and(|id| !is_id(id)) {
         return Err(Error::bad_request("before takes what next was."));
     }
     let rows = api.db.job_list(query.before.as_deref(), limit).await?;

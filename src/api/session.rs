@@ -17,9 +17,6 @@ use crate::model::Stamp;
 /// Longest account name.
 const MAX_NAME: usize = 64;
 
-/// Longest code of a second factor.
-const MAX_CODE: usize = 64;
-
 /// A name, a password and, where the account has a second factor, a code.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -69,13 +66,14 @@ pub(super) async fn login(
     if name.is_empty()
         || name.len() > MAX_NAME
         || request.password.len() > password::MAX_BYTES
-        || code.is_some_and(|code| code.len() > MAX_CODE)
+        || code.is_some_and(|code| code.len() > totp::MAX_CODE)
     {
         return Err(Error::unacceptable(
             "bad-body",
             format!(
-                "username takes 1 to {MAX_NAME} bytes, password at most {}, totp {MAX_CODE}.",
-                password::MAX_BYTES
+                "username takes 1 to {MAX_NAME} bytes, password at most {}, totp {}.",
+                password::MAX_BYTES,
+                totp::MAX_CODE
             ),
         ));
     }

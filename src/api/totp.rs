@@ -17,7 +17,7 @@ use crate::db::user::UserRow;
 use crate::model::Stamp;
 
 /// Longest code that is looked at, with the spaces people put into it.
-const MAX_CODE: usize = 64;
+pub(super) const MAX_CODE: usize = 64;
 
 /// What the secret is sealed for: it opens in no other account's row.
 fn context(user_id: &str) -> String {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{logs, output};
 use crate::app;
 use crate::bus::Bus;
-use crate::canary::{Base, Kind, Slug, UPLOAD_MAX};
+use crate::canary::{Kind, UPLOAD_MAX};
 use crate::config::{Config, Sources};
 use crate::db::canary::trigger::TriggerRow;
 use crate::db::canary::{TokenFilter, TokenRow};
@@ -311,22 +311,8 @@ async fn upload(path: &Path, around: Around<'_>, now: Stamp) -> anyhow::Result<S
     Ok(sha256)
 }
 
-/// What it calls.
-fn calls(token: &TokenRow) -> (Option<String>, Option<String>) {
-    let Some(slug) = Slug::parse(&token.slug) else {
-        return (None, None);
-    };
-    let base: Value = serde_json::from_str(&token.base).unwrap_or_default();
-    let word = |key: &str| base.get(key).and_then(Value::as_str).map(str::to_owned);
-    let base = Base {
-        http: word("http").unwrap_or_default(),
-        dns_zone: word("dns_zone"),
-    };
-    (Some(base.url(&slug)), base.host(&slug))
-}
-
 fn shown(token: &TokenRow) -> Value {
-    let (url, host) = calls(token);
+    let (url, host) = canary::calls(token);
     let at = |stamp: Option<Stamp>| stamp.map(|at| at.to_string());
     json!({
         "id": token.id,
@@ -368,7 +354,7 @@ fn tell(token: &TokenRow, json: bool) -> anyhow::Result<()> {
         return output::json(&shown(token));
     }
     output::line(format!("{}  {}", token.id, token.state().as_str()))?;
-    let (url, host) = calls(token);
+    let (url, host) = canary::calls(token);
     for call in [url, host].into_iter().flatten() {
         output::line(format!("  calls {call}"))?;
     }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::bus::Bus;
 use crate::canary::{self, Base, Callback, File, Home, Kind, Recipe, Slug, Texts};
@@ -93,6 +93,22 @@ pub fn base(config: &Config) -> Base {
         http: config.canary.http_base.clone(),
         dns_zone: config.canary.dns_zone.clone(),
     }
+}
+
+/// What a use of a token asks for: a URL, and a name where it was made with a zone. `None`
+/// for a row of another version.
+#[must_use]
+pub fn calls(token: &TokenRow) -> (Option<String>, Option<String>) {
+    let Some(slug) = Slug::parse(&token.slug) else {
+        return (None, None);
+    };
+    let base: Value = serde_json::from_str(&token.base).unwrap_or_default();
+    let word = |key: &str| base.get(key).and_then(Value::as_str).map(str::to_owned);
+    let base = Base {
+        http: word("http").unwrap_or_default(),
+        dns_zone: word("dns_zone"),
+    };
+    (Some(base.url(&slug)), base.host(&slug))
 }
 
 /// Whether this kind can be made with these settings, and what it would need.

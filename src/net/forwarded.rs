@@ -20,15 +20,25 @@ fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
 /// proxy. Something unreadable ends the reading; then it is the last proxy that was read.
 #[must_use]
 pub fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let lines = headers.get_all("x-forwarded-for").iter();
+    behind(
+        peer,
+        lines.map(|line| line.to_str().unwrap_or("?")),
+        trusted,
+    )
+}
+
+/// Likewise, from the values of all `X-Forwarded-For` fields as they came: several are one
+/// list (RFC 9110, 5.3).
+pub fn behind<'a>(
+    peer: IpAddr,
+    lines: impl DoubleEndedIterator<Item = &'a str>,
+    trusted: &[IpNet],
+) -> IpAddr {
     if !is_trusted(peer, trusted) {
         return peer;
     }
-    // Several headers are one list (RFC 9110, 5.3).
-    let values: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
-    let hops = values
-        .iter()
-        .rev()
-        .flat_map(|value| value.to_str().unwrap_or("?").rsplit(','));
+    let hops = lines.rev().flat_map(|line| line.rsplit(','));
     let mut found = peer;
     for hop in hops.take(MOST) {
         let Some(address) = address(hop.trim()) else {

@@ -365,28 +365,37 @@ pub(super) async fn file(
     download(&web, &visitor, &path, "application/octet-stream", &name).await
 }
 
-/// Asks before a token is taken back.
+/// Asks before a token is taken back or forgotten.
 pub(super) async fn confirm(
     visitor: Visitor,
     Path((id, verb)): Path<(String, String)>,
 ) -> Result<Response, Failure> {
     visitor.must_act()?;
-    if verb != "revoke" {
-        return Ok(not_found().await);
-    }
+    let (question, meaning, button) = match verb.as_str() {
+        "revoke" => (
+            "Take this token back?",
+            "Its files are removed from the decky. Whoever has a copy is still recorded.",
+            "Take back",
+        ),
+        "forget" => (
+            "Forget this token?",
+            "What it caught is deleted. Whoever has a copy is no longer noticed.",
+            "Forget",
+        ),
+        _ => return Ok(not_found().await),
+    };
     let link = text::encode(&id);
     show(&Confirm {
-        question: "Take this token back?".to_owned(),
-        meaning: "Its files are removed from the decky. Whoever has a copy is still recorded."
-            .to_owned(),
-        action: format!("/canary/{link}/revoke"),
-        button: "Take back".to_owned(),
+        question: question.to_owned(),
+        meaning: meaning.to_owned(),
+        action: format!("/canary/{link}/{verb}"),
+        button: button.to_owned(),
         back: format!("/canary/{link}"),
         shell: Shell::new(&visitor, "Sure?", "/canary"),
     })
 }
 
-/// Plants a token, or takes it back.
+/// Plants a token, takes it back, or forgets it.
 pub(super) async fn act(
     State(web): State<Web>,
     Path((id, verb)): Path<(String, String)>,
@@ -401,6 +410,11 @@ pub(super) async fn act(
             "The token is planted.",
         ),
         "revoke" => (Method::DELETE, path, "The token was taken back."),
+        "forget" => (
+            Method::DELETE,
+            format!("{path}?forget=true"),
+            "The token was forgotten.",
+        ),
         _ => return Ok(not_found().await),
     };
     let here = format!("/canary/{link}");
@@ -408,6 +422,7 @@ pub(super) async fn act(
         .send(&posted.visitor.caller, method, &to, &json!({}))
         .await;
     match done {
+        Ok(_) if verb == "forget" => Ok(back("/canary", said)),
         Ok(_) => Ok(back(&here, said)),
         Err(failure @ Failure::Api { .. }) => Ok(back(&here, &failure.detail())),
         Err(other) => Err(other),

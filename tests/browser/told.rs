@@ -172,6 +172,9 @@ fn a_token_made_on_the_page_alarms_when_it_is_used() {
         browser.press("Take back").await;
         browser.press("Take back").await;
         browser.until("The token was taken back").await;
+        browser.press("Forget").await;
+        browser.press("Forget").await;
+        browser.until("The token was forgotten").await;
         // A file of one's own, with a call put into it.
         let file = tempfile::Builder::new().suffix(".html").tempfile().unwrap();
         std::fs::write(file.path(), "<html><body>Staff only</body></html>").unwrap();

@@ -52,9 +52,3 @@ impl From<canary::Error> for Error {
         }
     }
 }
-
-/// Whether that can be an id of ours.
-fn is_id(text: &str) -> bool {
-    let fits = |b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-');
-    text.len() == 36 && text.bytes().all(fits)
-}

@@ -5,12 +5,12 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{around, find, is_id};
+use super::{around, find};
 use crate::api::auth::{Admin, Member, Viewer};
 use crate::api::error::{Error, Problem};
-use crate::api::extract::{Json, Query};
+use crate::api::extract::{Json, Query, is_id};
 use crate::api::{Api, logs};
-use crate::canary::{Base, Kind, Slug};
+use crate::canary::Kind;
 use crate::db::canary::{TokenFilter, TokenRow};
 use crate::deploy::canary::{self as deploy, Wanted};
 use crate::model::Stamp;
@@ -95,19 +95,10 @@ pub(in crate::api) struct Token {
 impl From<TokenRow> for Token {
     fn from(row: TokenRow) -> Self {
         let state = row.state().as_str();
-        let base: Option<serde_json::Value> = serde_json::from_str(&row.base).ok();
-        let word = |key: &str| {
-            let value = base.as_ref()?.get(key)?.as_str()?;
-            Some(value.to_owned())
-        };
-        let base = Base {
-            http: word("http").unwrap_or_default(),
-            dns_zone: word("dns_zone"),
-        };
-        let slug = Slug::parse(&row.slug);
+        let (url, host) = deploy::calls(&row);
         Self {
-            url: slug.as_ref().map_or(String::new(), |slug| base.url(slug)),
-            host: slug.as_ref().and_then(|slug| base.host(slug)),
+            url: url.unwrap_or_default(),
+            host,
             id: row.id,
             kind: row.kind,
             memo: Some(row.memo).filter(|memo| !memo.is_empty()),

@@ -16,6 +16,7 @@ use super::request::{Chunks, Framing, HEAD_MAX, Parsed, Request, parse};
 use crate::canary::{Kind, Slug, fingerprint};
 use crate::model::Stamp;
 use crate::model::canary::{Hit, Via};
+use crate::net::forwarded;
 
 /// Longest wait for a head, or for the next request.
 const HEAD: Duration = Duration::from_secs(60);
@@ -37,8 +38,6 @@ const TARGET_KEPT: usize = 4096;
 const HEADERS_KEPT: usize = 8 * 1024;
 /// Requests of one connection, as nginx has it.
 const REQUESTS: usize = 1000;
-/// Longest chain of proxies that is followed.
-const HOPS: usize = 16;
 
 /// Where a connection came from and where to.
 #[derive(Clone, Copy, Debug)]
@@ -312,8 +311,7 @@ fn passer_by(request: &Request) -> Say {
 }
 
 fn hit(request: &Request, slug: &Slug, body: &[u8], ends: Ends, trusted: &[IpNet]) -> Hit {
-    let forwarded = request.header("x-forwarded-for").unwrap_or_default();
-    let (address, port) = client(ends.peer, forwarded, trusted);
+    let (address, port) = client(ends.peer, &request.headers, trusted);
     let is_beacon = slug_of_path(request.path()).is_some_and(|(_, after)| after == "/b");
     let query = request
         .target
@@ -365,24 +363,20 @@ fn hit(request: &Request, slug: &Slug, body: &[u8], ends: Ends, trusted: &[IpNet
     }
 }
 
-/// Who asks: the peer, or whom a chain of trusted proxies names.
-fn client(peer: SocketAddr, forwarded: &str, trusted: &[IpNet]) -> (IpAddr, Option<u16>) {
-    let trusts = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
-    let mut found = (peer.ip().to_canonical(), Some(peer.port()));
-    // From the nearest: each proxy's word counts only when it is trusted itself.
-    for hop in forwarded.rsplit(',').take(HOPS).map(str::trim) {
-        if !trusts(&found.0) {
-            break;
-        }
-        let bare = hop.trim_matches(['[', ']']);
-        let next = match (bare.parse::<IpAddr>(), hop.parse::<SocketAddr>()) {
-            (Ok(ip), _) => (ip, None),
-            (_, Ok(addr)) => (addr.ip(), Some(addr.port())),
-            _ => break,
-        };
-        found = (next.0.to_canonical(), next.1);
-    }
-    found
+/// Who asks: the peer, or whom a chain of trusted proxies names; then nobody knows the port.
+fn client(
+    peer: SocketAddr,
+    headers: &[(String, String)],
+    trusted: &[IpNet],
+) -> (IpAddr, Option<u16>) {
+    let field = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("x-forwarded-for");
+    let lines = headers
+        .iter()
+        .filter(field)
+        .map(|(_, value)| value.as_str());
+    let own = peer.ip().to_canonical();
+    let found = forwarded::behind(peer.ip(), lines, trusted).to_canonical();
+    (found, (found == own).then_some(peer.port()))
 }
 
 /// The begin of a text, at a character's border.
@@ -445,22 +439,27 @@ mod tests {
         let nets =
             |list: &[&str]| -> Vec<IpNet> { list.iter().map(|n| n.parse().unwrap()).collect() };
         let peer: SocketAddr = "10.0.0.1:9".parse().unwrap();
-        let cases = [
-            ("203.0.113.9", vec![], "10.0.0.1"),
-            ("203.0.113.9", nets(&["10.0.0.0/8"]), "203.0.113.9"),
-            // What the client itself wrote before.
-            ("1.1.1.1, 203.0.113.9", nets(&["10.0.0.0/8"]), "203.0.113.9"),
-            (
-                "203.0.113.9, 10.0.0.2",
-                nets(&["10.0.0.0/8"]),
-                "203.0.113.9",
-            ),
-            ("nonsense", nets(&["10.0.0.0/8"]), "10.0.0.1"),
-            ("[2001:db8::1]:44", nets(&["10.0.0.0/8"]), "2001:db8::1"),
-        ];
-        for (header, trusted, expected) in cases {
-            let (found, _) = client(peer, header, &trusted);
-            assert_eq!(found.to_string(), expected, "{header}");
+        let ours = nets(&["10.0.0.0/8"]);
+        for (lines, trusted, expected, port) in [
+            (&["203.0.113.9"][..], &[][..], "10.0.0.1", Some(9)),
+            (&["203.0.113.9"], &ours, "203.0.113.9", None),
+            // What the client itself wrote before, in one field or in one of its own.
+            (&["1.1.1.1, 203.0.113.9"], &ours, "203.0.113.9", None),
+            (&["1.1.1.1", "203.0.113.9"], &ours, "203.0.113.9", None),
+            (&["203.0.113.9, 10.0.0.2"], &ours, "203.0.113.9", None),
+            (&["nonsense"], &ours, "10.0.0.1", Some(9)),
+            (&["[2001:db8::1]:44"], &ours, "2001:db8::1", None),
+        ] {
+            let headers: Vec<(String, String)> = lines
+                .iter()
+                .map(|line| ("X-Forwarded-For".to_owned(), (*line).to_owned()))
+                .collect();
+            let (found, its) = client(peer, &headers, trusted);
+            assert_eq!(
+                (found.to_string().as_str(), its),
+                (expected, port),
+                "{lines:?}"
+            );
         }
     }
 
@@ -491,7 +490,8 @@ mod tests {
             let _slug = (slug_of_path(&path), slug_of_host(&path));
             let peer: SocketAddr = "10.0.0.1:9".parse().unwrap();
             let all: Vec<IpNet> = vec!["0.0.0.0/0".parse().unwrap()];
-            let _client = client(peer, &header, &all);
+            let headers = [("x-forwarded-for".to_owned(), header)];
+            let _client = client(peer, &headers, &all);
             prop_assert!(cut(&path, 7).len() <= 7);
         }
     }

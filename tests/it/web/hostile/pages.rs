@@ -42,8 +42,9 @@ const FOR_ALL: [&str; 29] = [
 ];
 
 /// Pages of administrators.
-const FOR_ADMINS: [&str; 19] = [
+const FOR_ADMINS: [&str; 20] = [
     "/canary/t-1/revoke",
+    "/canary/t-1/forget",
     "/webhooks",
     "/webhooks/w-1?status=dead",
     "/webhooks/w-1/remove?name=%3Cscript%3E%00",
