@@ -1,7 +1,7 @@
 //! A headless Chromium behind its WebDriver, and the few things a person does with a page.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ pub(crate) fn skipped(test: &str) -> bool {
 /// One browser with a fresh profile; dropping it ends it.
 pub(crate) struct Browser {
     driver: Child,
-    _profile: tempfile::TempDir,
+    profile: tempfile::TempDir,
     client: Client,
     home: String,
 }
@@ -84,7 +84,7 @@ impl Browser {
             .unwrap();
         let browser = Self {
             driver,
-            _profile: profile,
+            profile,
             client,
             home: lab.url.clone(),
         };
@@ -295,9 +295,24 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The browser is its driver's child and goes with it.
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.driver.id()).unwrap());
         let _asked = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         let _reaped = self.driver.wait();
+        end_all(self.profile.path());
+    }
+}
+
+/// Ends every process that was started for this profile: the browser outlives its driver.
+fn end_all(profile: &Path) {
+    let profile = profile.as_os_str().as_encoded_bytes();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let pid = entry.file_name().to_string_lossy().parse::<i32>();
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if let Ok(pid) = pid
+            && line.windows(profile.len()).any(|part| part == profile)
+        {
+            let pid = nix::unistd::Pid::from_raw(pid);
+            let _gone = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
     }
 }

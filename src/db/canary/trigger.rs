@@ -95,13 +95,7 @@ impl Db {
         let mut tx = self.pool.begin().await.map_err(attempt(what))?;
         let mut tokens: HashMap<String, Option<TokenRow>> = HashMap::new();
         let mut done = Recorded::default();
-        for mut hit in hits {
-            // PostgreSQL keeps no NUL; one such body would stop the spool for good.
-            for text in [&mut hit.path, &mut hit.user_agent, &mut hit.body] {
-                if text.contains('\0') {
-                    *text = text.replace('\0', "\u{fffd}");
-                }
-            }
+        for hit in hits {
             let token = match tokens.get(&hit.slug) {
                 Some(known) => known.clone(),
                 None => {
