@@ -24,6 +24,7 @@ pub mod deploy;
 pub mod docker;
 pub mod export;
 pub mod fleet;
+pub mod geo;
 pub mod init;
 pub mod model;
 pub mod net;

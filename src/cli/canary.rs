@@ -18,6 +18,7 @@ use crate::db::canary::trigger::TriggerRow;
 use crate::db::canary::{TokenFilter, TokenRow};
 use crate::db::{Db, Page};
 use crate::deploy::canary::{self, Around, Wanted};
+use crate::geo;
 use crate::model::canary::TokenState;
 use crate::model::{Stamp, worker};
 use crate::net::blob;
@@ -383,6 +384,7 @@ fn show(token: &TokenRow, triggers: &[TriggerRow], json: bool) -> anyhow::Result
                 "last_at": trigger.last_at.to_string(),
                 "count": trigger.count,
                 "attacker_ip": trigger.address,
+                "country": trigger.address.parse().ok().and_then(geo::country),
                 "port": trigger.port,
                 "via": trigger.via,
                 "method": trigger.method,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::db::sql::{self, QueryBuilder};
 use crate::db::{Db, Result, attempt};
+use crate::geo;
 use crate::model::Stamp;
 
 /// Names of services and deckies told with each attacker of a list.
@@ -276,6 +277,36 @@ impl Db {
         .fetch_all(&self.pool)
         .await
         .map_err(attempt("reading an attacker's path"))
+    }
+
+    /// Looks up where those attackers are that came before their country was known, from
+    /// the address after `after` on, a thousand at a time. Returns the last address looked
+    /// at; `None` when none is left.
+    ///
+    /// # Errors
+    /// When the database cannot be written; the step is then to be repeated.
+    pub async fn attacker_locate(&self, after: &str) -> Result<Option<String>> {
+        let what = "looking up where attackers are";
+        let rows: Vec<(String,)> = sql::query_as(
+            "select ip from attackers where ip > $1 and country is null order by ip limit 1000",
+        )
+        .bind(after)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempt(what))?;
+        let mut tx = self.pool.begin().await.map_err(attempt(what))?;
+        for (ip,) in &rows {
+            if let Some(country) = ip.parse().ok().and_then(geo::country) {
+                sql::query("update attackers set country = $2 where ip = $1")
+                    .bind(ip)
+                    .bind(country)
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(attempt(what))?;
+            }
+        }
+        tx.commit().await.map_err(attempt(what))?;
+        Ok(rows.into_iter().next_back().map(|(ip,)| ip))
     }
 
     /// Attackers and their events by country; `??` where none is known. Most first.

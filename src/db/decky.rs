@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use crate::db::sql::{self, Json, Row};
-use crate::db::{Db, Error, Result, attempt};
+use crate::db::{Db, Error, Result, attempt, canary};
 use crate::model::{Decky, DeckyState, Listener, Stamp, Wish};
 use crate::persona::Persona;
 
@@ -194,12 +194,19 @@ impl Db {
             else {
                 continue;
             };
-            sql::query("delete from deckies where ip = $1 and removed = true and name <> $2")
-                .bind(ip.to_string())
-                .bind(name)
-                .execute(&mut *transaction)
-                .await
-                .map_err(attempt("freeing an address"))?;
+            let freed: Vec<String> = sql::query_scalar(
+                "delete from deckies where ip = $1 and removed = true and name <> $2
+                 returning name",
+            )
+            .bind(ip.to_string())
+            .bind(name)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(attempt("freeing an address"))?;
+            for gone in &freed {
+                let noted = canary::went_with(&mut transaction, gone, now).await;
+                noted.map_err(attempt("revoking canary tokens"))?;
+            }
             let done = match write {
                 DeckyWrite::Add { wish, persona, .. } => {
                     sql::query(ADD)
@@ -288,20 +295,28 @@ impl Db {
         Ok(done.rows_affected())
     }
 
-    /// Deletes the row of a removed decky once it has stopped, if still at `version`.
-    /// Returns whether it was there.
+    /// Deletes the row of a removed decky once it has stopped, if still at `version`; the
+    /// canary tokens on it are revoked. Returns whether it was there.
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn decky_forget(&self, name: &str, version: i64) -> Result<bool> {
+    pub async fn decky_forget(&self, name: &str, version: i64, now: Stamp) -> Result<bool> {
+        let what = "deleting a decky row";
+        let mut tx = self.pool.begin().await.map_err(attempt(what))?;
         let done =
             sql::query("delete from deckies where name = $1 and version = $2 and removed = true")
                 .bind(name)
                 .bind(version)
-                .execute(&self.pool)
+                .execute(&mut *tx)
                 .await
-                .map_err(attempt("deleting a decky row"))?;
-        Ok(done.rows_affected() > 0)
+                .map_err(attempt(what))?;
+        let gone = done.rows_affected() > 0;
+        if gone {
+            let noted = canary::went_with(&mut tx, name, now).await;
+            noted.map_err(attempt(what))?;
+        }
+        tx.commit().await.map_err(attempt(what))?;
+        Ok(gone)
     }
 
     /// Writes what the reconciler saw, if the row is still at `version`. Returns whether
@@ -409,7 +424,7 @@ mod tests {
                 .unwrap()
         );
         assert_eq!(db.decky_remove(None, Stamp(4)).await.unwrap(), 1);
-        assert!(db.decky_forget("d1", 3).await.unwrap());
+        assert!(db.decky_forget("d1", 3, Stamp(5)).await.unwrap());
         assert!(db.decky_list().await.unwrap().is_empty());
     }
 

@@ -10,6 +10,7 @@ use crate::db::credential::NewCredential;
 use crate::db::log::bounded;
 use crate::db::sql::{self, Connection};
 use crate::db::{Result, attempt, counter, values_sql};
+use crate::geo;
 use crate::model::{Event, Stamp};
 
 /// Rows per statement.
@@ -21,9 +22,6 @@ const END: &str = "disconnect";
 const MINUTE: i64 = 60_000_000;
 /// Longest name of a kept file, which is its hash; a key takes no more.
 const HASH_MAX: usize = 128;
-
-/// Where a country is looked up.
-pub type Country<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
 
 /// Counts of some group of events.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +100,6 @@ impl<'a> Tally<'a> {
         &self,
         tx: &mut Connection,
         fresh: &[NewCredential],
-        country: Country<'_>,
     ) -> Result<Vec<NewAttacker>> {
         let mut minutes: HashMap<(i64, &str, &str), (i64, i64)> = HashMap::new();
         let mut attackers: HashMap<&str, Sum> = HashMap::new();
@@ -141,7 +138,7 @@ impl<'a> Tally<'a> {
         }
         let opened = write_sessions(tx, &sessions).await?;
         counter::add(tx, counter::SESSIONS, opened.values().sum()).await?;
-        let new = write_attackers(tx, &attackers, &opened, fresh, country).await?;
+        let new = write_attackers(tx, &attackers, &opened, fresh).await?;
         write_services(tx, &services).await?;
         write_deckies(tx, &deckies).await?;
         write_minutes(tx, &minutes).await?;
@@ -243,7 +240,6 @@ async fn write_attackers(
     attackers: &HashMap<&str, Sum>,
     opened: &HashMap<&str, i64>,
     fresh: &[NewCredential],
-    country: Country<'_>,
 ) -> Result<HashSet<String>> {
     let mut new = HashSet::new();
     let mut credentials: HashMap<&str, i64> = HashMap::new();
@@ -276,7 +272,7 @@ async fn write_attackers(
             query = query
                 .bind(Uuid::now_v7().to_string())
                 .bind(**ip)
-                .bind(country(ip))
+                .bind(ip.parse().ok().and_then(geo::country))
                 .bind(sum.first)
                 .bind(sum.last)
                 .bind(sum.events)

@@ -226,6 +226,7 @@ struct Trigger {
     method: String,
     path: String,
     agent: String,
+    country: String,
     resolver: String,
     headers: Vec<(String, String)>,
     fingerprint: String,
@@ -275,6 +276,7 @@ async fn part(web: &Web, visitor: &Visitor, id: &str) -> Result<Part, Failure> {
             method: word(row, "method"),
             path: short(row["path"].as_str().unwrap_or_default()),
             agent: short(row["user_agent"].as_str().unwrap_or_default()),
+            country: word(row, "country"),
             resolver: word(row, "resolver"),
             headers: headers
                 .iter()

@@ -9,11 +9,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     // base
     ("model", &[]),
     ("config", &["model"]),
+    ("geo", &[]),
     // adapters: one outside thing each
     ("net", &["model", "config"]),
     ("syslog", &["model", "config"]),
     ("bus", &["model", "config", "net"]),
-    ("db", &["model", "config", "net", "persona"]),
+    ("db", &["model", "config", "net", "geo", "persona"]),
     ("systemd", &["model", "config"]),
     ("docker", &["model", "config"]),
     ("netns", &["model", "config", "net"]),
@@ -44,7 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "api",
         &[
-            "model", "config", "net", "syslog", "bus", "db", "systemd", "docker", "persona",
+            "model", "config", "net", "geo", "syslog", "bus", "db", "systemd", "docker", "persona",
             "fleet", "capture", "export", "canary", "deploy", "worker",
         ],
     ),

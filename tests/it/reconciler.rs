@@ -296,7 +296,7 @@ async fn what_nobody_wants_is_stopped_and_what_a_missing_file_hides_is_not() {
     // A row that is no more while its decky runs: an interrupted teardown.
     db.decky_remove(Some(&gone), Stamp::now()).await.unwrap();
     let version = decky(&db, &gone).await.unwrap().version;
-    assert!(db.decky_forget(&gone, version).await.unwrap());
+    assert!(db.decky_forget(&gone, version, Stamp::now()).await.unwrap());
     let before = pid(&host, &kept).await;
     fs::remove_file(host.decky_dir(&kept).join("decky.json")).unwrap();
     let (code, out, err) = host.run(&["reconciler", "--once"]);

@@ -11,6 +11,7 @@ use crate::api::error::{Error, Problem};
 use crate::api::extract::Query;
 use crate::api::{Api, logs};
 use crate::db::canary::trigger::TriggerRow;
+use crate::geo;
 
 /// Which page.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -44,6 +45,8 @@ pub(in crate::api) struct Trigger {
     count: i64,
     /// Who; as in GET /attackers/{ip}.
     attacker_ip: String,
+    /// Two letters, ISO 3166-1; null for an address of no known country.
+    country: Option<&'static str>,
     /// Null when a proxy stands between.
     port: Option<i64>,
     /// `http`, `https`, `dns`.
@@ -72,6 +75,7 @@ impl From<TriggerRow> for Trigger {
             first_at: row.first_at.to_string(),
             last_at: row.last_at.to_string(),
             count: row.count,
+            country: row.address.parse().ok().and_then(geo::country),
             attacker_ip: row.address,
             port: row.port,
             via: row.via,

@@ -4,7 +4,7 @@
 pub mod blob;
 pub mod trigger;
 
-use crate::db::sql::{self, Json, QueryBuilder};
+use crate::db::sql::{self, Connection, Json, QueryBuilder};
 use crate::db::{Db, Error, Result, attempt};
 use crate::model::Stamp;
 use crate::model::canary::TokenState;
@@ -271,6 +271,25 @@ impl Db {
             .map_err(attempt("deleting a canary token"))?;
         Ok(done.rows_affected() > 0)
     }
+}
+
+/// Notes that the files of tokens went with their decky. Whoever made a copy of them
+/// before still gives himself away, as with every token that was taken back.
+pub(in crate::db) async fn went_with(
+    tx: &mut Connection,
+    decky: &str,
+    now: Stamp,
+) -> std::result::Result<(), sqlx::Error> {
+    sql::query(
+        "update canary_tokens set state = 'revoked', planted = '[]', last_error = null,
+             revoked_at = $2
+         where decky = $1 and state in ('planted', 'failed')",
+    )
+    .bind(decky)
+    .bind(now)
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 #[cfg(test)]

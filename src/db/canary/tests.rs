@@ -247,3 +247,67 @@ async fn an_uploaded_file_stays_while_a_token_is_in_it() {
     assert!(db.canary_blob_delete(&sha).await.unwrap());
     assert!(!db.canary_blob_delete(&sha).await.unwrap());
 }
+
+#[tokio::test]
+async fn a_decky_that_goes_takes_its_tokens_along() {
+    let (_dir, db) = open().await;
+    let persona = crate::persona::Persona::derive(
+        b"s",
+        "decky-01",
+        &crate::persona::Asked::default(),
+        Stamp(0),
+    );
+    let ip = "127.77.0.1".parse().unwrap();
+    let wish = crate::model::Wish::default();
+    db.decky_add("decky-01", ip, &wish, &persona, Stamp(1))
+        .await
+        .unwrap();
+    let here = db.canary_add(&new("here"), Stamp(1)).await.unwrap();
+    let other = NewToken {
+        decky: Some("decky-02"),
+        ..new("other")
+    };
+    let other = db.canary_add(&other, Stamp(1)).await.unwrap();
+    let unplanted = db.canary_add(&new("unplanted"), Stamp(1)).await.unwrap();
+    for token in [&here, &other] {
+        db.canary_planted(&token.id, &["/x".to_owned()], Stamp(2))
+            .await
+            .unwrap();
+    }
+    db.decky_remove(Some("decky-01"), Stamp(3)).await.unwrap();
+    assert!(
+        !db.decky_forget("decky-01", 1, Stamp(4)).await.unwrap(),
+        "an old version"
+    );
+    let state = async |id: &str| {
+        let row = db.canary_find(id).await.unwrap().unwrap();
+        (row.state(), row.planted.0.len(), row.revoked_at)
+    };
+    assert_eq!(state(&here.id).await, (TokenState::Planted, 1, None));
+    assert!(db.decky_forget("decky-01", 2, Stamp(5)).await.unwrap());
+    assert_eq!(
+        state(&here.id).await,
+        (TokenState::Revoked, 0, Some(Stamp(5)))
+    );
+    assert_eq!(state(&other.id).await, (TokenState::Planted, 1, None));
+    assert_eq!(state(&unplanted.id).await.0, TokenState::New);
+}
+
+#[tokio::test]
+async fn uses_of_a_token_are_kept_as_long_as_events() {
+    let (_dir, db) = open().await;
+    let token = db.canary_add(&new("aaa"), Stamp(0)).await.unwrap();
+    record(&db, vec![hit(1, "aaa", 10, "/a"), hit(2, "aaa", 200, "/b")]).await;
+    db.log_expire(Stamp(100 * SECOND)).await.unwrap();
+    let page = Page {
+        before: None,
+        limit: 10,
+    };
+    let left = db.canary_triggers(&token.id, page).await.unwrap();
+    assert_eq!(
+        left.iter().map(|t| t.path.as_str()).collect::<Vec<_>>(),
+        ["/b"]
+    );
+    let token = db.canary_find(&token.id).await.unwrap().unwrap();
+    assert_eq!(token.trigger_count, 2, "what was counted stays counted");
+}

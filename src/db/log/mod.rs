@@ -11,7 +11,7 @@ use crate::db::checkpoint::{self, Checkpoint};
 use crate::db::counter;
 use crate::db::credential::{Gathered, NewCredential};
 use crate::db::sql::{self, Connection, Engine, QueryBuilder, Row};
-use crate::db::tally::{Country, NewAttacker, Tally};
+use crate::db::tally::{NewAttacker, Tally};
 use crate::db::{Db, Page, Result, attempt, values_sql};
 use crate::model::{Event, Flow, Proto, Severity, Stamp};
 
@@ -80,22 +80,6 @@ impl Db {
         at: &Checkpoint,
         now: Stamp,
     ) -> Result<Inserted> {
-        self.log_insert_batch_from(events, source, at, now, &|_| None)
-            .await
-    }
-
-    /// Likewise, with a way to find the country of an attacker's address.
-    ///
-    /// # Errors
-    /// As [`Db::log_insert_batch`].
-    pub async fn log_insert_batch_from(
-        &self,
-        events: &[Event],
-        source: &str,
-        at: &Checkpoint,
-        now: Stamp,
-        country: Country<'_>,
-    ) -> Result<Inserted> {
         let fitted = match self.pool.engine() {
             Engine::Sqlite => None,
             Engine::Postgres => fit::fitted(events),
@@ -117,7 +101,7 @@ impl Db {
             }
         }
         done.credentials = gathered.upsert(&mut tx).await?;
-        done.attackers = tally.store(&mut tx, &done.credentials, country).await?;
+        done.attackers = tally.store(&mut tx, &done.credentials).await?;
         if done.logs > 0 {
             let ids = (before + 1, newest(&mut tx).await?);
             hour::store(&mut tx, events, ids).await?;

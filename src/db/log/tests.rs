@@ -411,11 +411,41 @@ async fn events_of_an_older_version_are_taken_in_once() {
         sql::query(sql).execute(&db.pool).await.unwrap();
     }
     insert(&db, &[login(31, b"x")]).await;
-    while db.log_gather_backlog(&|_| None).await.unwrap() > 0 {}
+    while db.log_gather_backlog().await.unwrap() > 0 {}
     let after = db.attacker_get("198.51.100.7").await.unwrap().unwrap();
     assert_eq!(after.event_count, before.event_count + 1);
     assert_eq!(after.session_count, before.session_count + 1);
     assert_eq!(after.credential_count, before.credential_count);
+}
+
+#[tokio::test]
+async fn attackers_from_before_countries_were_known_are_located() {
+    let (_dir, db) = open().await;
+    let from = |n: u32, ip: &str| {
+        let mut event = login(n, b"x");
+        event.flow.as_mut().unwrap().src.set_ip(ip.parse().unwrap());
+        event
+    };
+    let events = [
+        from(1, "193.0.6.139"),
+        from(2, "10.1.2.3"),
+        from(3, "2001:67c:2e8::1"),
+    ];
+    insert(&db, &events).await;
+    let country = async |ip: &str| db.attacker_get(ip).await.unwrap().unwrap().country;
+    assert_eq!(country("193.0.6.139").await.as_deref(), Some("NL"));
+    sql::query("update attackers set country = null")
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    let mut after = Some(String::new());
+    while let Some(last) = &after {
+        after = db.attacker_locate(last).await.unwrap();
+    }
+    assert_eq!(country("193.0.6.139").await.as_deref(), Some("NL"));
+    assert_eq!(country("2001:67c:2e8::1").await.as_deref(), Some("NL"));
+    assert_eq!(country("10.1.2.3").await, None);
+    assert_eq!(db.attacker_countries().await.unwrap()[0].0, "NL");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::condition::{Term, is_indexed};
 use super::{From, LogFilter, LogRow, from_row, hour, select};
 use crate::db::sql::{self, Engine, QueryBuilder};
-use crate::db::tally::{Country, Tally};
+use crate::db::tally::Tally;
 use crate::db::{Db, Page, Result, attempt, counter, rows_sql};
 use crate::model::{Event, Stamp};
 
@@ -68,7 +68,7 @@ impl Db {
     ///
     /// # Errors
     /// When the database cannot be written; nothing changed then.
-    pub async fn log_gather_backlog(&self, country: Country<'_>) -> Result<usize> {
+    pub async fn log_gather_backlog(&self) -> Result<usize> {
         let what = "going through older events";
         let upto = self.counter(counter::BACKLOG).await?;
         let from = self.counter(counter::GATHERED).await?;
@@ -89,7 +89,7 @@ impl Db {
         for row in &rows {
             tally.add(&row.event);
         }
-        tally.store(&mut tx, &[], country).await?;
+        tally.store(&mut tx, &[]).await?;
         let last = rows.last().map_or(upto, |row| row.id);
         counter::set(&mut tx, counter::GATHERED, last).await?;
         if last >= upto || rows.is_empty() {
@@ -145,7 +145,7 @@ impl Db {
     }
 
     /// Deletes the oldest events before `before`, a bounded number of them, with their
-    /// words, minutes and sessions. Returns how many.
+    /// words, minutes, sessions and uses of canary tokens. Returns how many.
     ///
     /// # Errors
     /// When the database cannot be written; nothing changed then.
@@ -191,6 +191,11 @@ impl Db {
                 let done = sql::query(sql).bind(bound).execute(&mut *tx).await;
                 done.map_err(attempt(what))?;
             }
+            let done = sql::query("delete from canary_triggers where last_at < $1")
+                .bind(before)
+                .execute(&mut *tx)
+                .await;
+            done.map_err(attempt(what))?;
             let done = sql::query("delete from attack_sessions where last_seen < $1")
                 .bind(before)
                 .execute(&mut *tx)

@@ -51,6 +51,7 @@ pub async fn run(ctx: Ctx) -> anyhow::Result<()> {
         stored: 0,
         damaged: 0,
         unsent: 0,
+        unlocated: Some(String::new()),
         sent: Instant::now(),
         expired: Instant::now(),
     };
@@ -92,6 +93,9 @@ struct Ingest {
     stored: u64,
     damaged: u64,
     unsent: u64,
+    /// The address after which attackers without a country are looked at; `None` once all
+    /// were, which is once for each start: the next version may know more addresses.
+    unlocated: Option<String>,
     sent: Instant,
     /// When there was last nothing too old.
     expired: Instant,
@@ -152,7 +156,11 @@ impl Ingest {
     async fn tidy(&mut self) -> anyhow::Result<()> {
         for _ in 0..STEPS {
             let mut done = self.db.log_index_words().await?;
-            done += self.db.log_gather_backlog(&|_| None).await?;
+            done += self.db.log_gather_backlog().await?;
+            if let Some(after) = &self.unlocated {
+                self.unlocated = self.db.attacker_locate(after).await?;
+                done += usize::from(self.unlocated.is_some());
+            }
             let news = !follow::idle(&self.ctx.config.paths.event_json(), self.at.as_ref());
             if done == 0 || news || self.ctx.stop.is_cancelled() {
                 break;

@@ -442,7 +442,7 @@ impl Fleet {
         }
         self.watched.remove(name);
         if let Some(row) = row
-            && db.decky_forget(name, row.decky.version).await?
+            && db.decky_forget(name, row.decky.version, now).await?
         {
             summary.deleted += 1;
             announce(bus, row, "deleted", "removed");

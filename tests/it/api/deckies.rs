@@ -26,7 +26,7 @@ impl TestApi {
             let decky = row.decky;
             if decky.removed {
                 self.db
-                    .decky_forget(&decky.name, decky.version)
+                    .decky_forget(&decky.name, decky.version, Stamp::now())
                     .await
                     .unwrap();
                 continue;

@@ -487,7 +487,7 @@ fn of_one(path: &str) -> Option<Value> {
             "last_at": "2026-01-01T00:00:00Z", "count": 3, "attacker_ip": HOSTILE, "port": 4,
             "via": "http", "method": HOSTILE, "path": HOSTILE, "user_agent": HOSTILE,
             "headers": [{"name": HOSTILE, "value": HOSTILE}], "body": HOSTILE,
-            "resolver": HOSTILE, "fingerprint": {"id": HOSTILE, "sections": {"nav": {"ua": HOSTILE}}},
+            "resolver": HOSTILE, "country": HOSTILE, "fingerprint": {"id": HOSTILE, "sections": {"nav": {"ua": HOSTILE}}},
         }])),
         ["webhooks", _, "deliveries"] => list(&json!([{
             "id": 7, "event_id": "e", "topic": HOSTILE, "type": HOSTILE,
