@@ -17,7 +17,7 @@ use crate::config::Paths;
 use crate::model::Stamp;
 use crate::model::worker::{WORKERS, Worker};
 use crate::systemd::{self, UnitState};
-use crate::worker::{Beat, STALE};
+use crate::worker::Beat;
 
 /// A pulse file is a few hundred bytes; whatever is larger is not one.
 const PULSE_BYTES: u64 = 64 * 1024;
@@ -28,9 +28,9 @@ const FRESH: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Liveness {
-    /// Younger than 90 s.
+    /// Younger than 90 s, of a process that is there.
     Ok,
-    /// Older.
+    /// Older, or its process is gone.
     Stale,
     /// None was ever seen.
     Unknown,
@@ -46,7 +46,7 @@ impl Pulse {
     pub(super) fn status(&self, now: Stamp) -> Liveness {
         match &self.beat {
             None => Liveness::Unknown,
-            Some(beat) if now.since(beat.ts) < STALE => Liveness::Ok,
+            Some(beat) if beat.is_fresh(now) => Liveness::Ok,
             Some(_) => Liveness::Stale,
         }
     }
