@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use super::Api;
 use super::auth::{Admin, Viewer};
 use super::error::{Error, Problem};
+use super::polkit;
 use crate::config::Paths;
 use crate::model::Stamp;
 use crate::model::worker::{WORKERS, Worker};
@@ -407,10 +408,9 @@ fn explain(error: systemd::Error, unit: &str, verb: Verb) -> Error {
         systemd::Error::Denied(said) => Error::forbidden(
             "polkit-refused",
             format!(
-                "polkit does not let the user of the api worker {} {unit} ({said}). A rule in /etc/polkit-1/rules.d \
-                 allows it to members of the group given to `decnet init --group`; run `sudo decnet init` to put \
-                 it there, and check that polkitd runs and that User= of decnet-api.service is in that group.",
+                "polkit does not let decnet-api.service {} {unit} ({said}). {}",
                 verb.as_str(),
+                polkit::missing(),
             ),
         ),
         systemd::Error::Failed(said) => Error::new(
