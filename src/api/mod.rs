@@ -32,6 +32,7 @@ mod otp;
 mod pages;
 mod panel;
 pub(crate) mod password;
+mod polkit;
 mod router;
 mod session;
 mod stats;

@@ -13,11 +13,12 @@ use utoipa::ToSchema;
 use super::Api;
 use super::auth::{Admin, Viewer};
 use super::error::{Error, Problem};
+use super::polkit;
 use crate::config::Paths;
 use crate::model::Stamp;
 use crate::model::worker::{WORKERS, Worker};
 use crate::systemd::{self, UnitState};
-use crate::worker::{Beat, STALE};
+use crate::worker::Beat;
 
 /// A pulse file is a few hundred bytes; whatever is larger is not one.
 const PULSE_BYTES: u64 = 64 * 1024;
@@ -28,9 +29,9 @@ const FRESH: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Liveness {
-    /// Younger than 90 s.
+    /// Younger than 90 s, of a process that is there.
     Ok,
-    /// Older.
+    /// Older, or its process is gone.
     Stale,
     /// None was ever seen.
     Unknown,
@@ -46,7 +47,7 @@ impl Pulse {
     pub(super) fn status(&self, now: Stamp) -> Liveness {
         match &self.beat {
             None => Liveness::Unknown,
-            Some(beat) if now.since(beat.ts) < STALE => Liveness::Ok,
+            Some(beat) if beat.is_fresh(now) => Liveness::Ok,
             Some(_) => Liveness::Stale,
         }
     }
@@ -407,10 +408,9 @@ fn explain(error: systemd::Error, unit: &str, verb: Verb) -> Error {
         systemd::Error::Denied(said) => Error::forbidden(
             "polkit-refused",
             format!(
-                "polkit does not let the user of the api worker {} {unit} ({said}). A rule in /etc/polkit-1/rules.d \
-                 allows it to members of the group given to `decnet init --group`; run `sudo decnet init` to put \
-                 it there, and check that polkitd runs and that User= of decnet-api.service is in that group.",
+                "polkit does not let decnet-api.service {} {unit} ({said}). {}",
                 verb.as_str(),
+                polkit::missing(),
             ),
         ),
         systemd::Error::Failed(said) => Error::new(

@@ -10,7 +10,7 @@ use crate::config::{Config, Sources};
 use crate::model::worker::WORKERS;
 use crate::model::{Decky, Stamp};
 use crate::systemd::{Manager, UnitState};
-use crate::worker::{Beat, STALE};
+use crate::worker::Beat;
 
 /// Options.
 #[derive(Debug, clap::Args)]
@@ -78,7 +78,6 @@ async fn look(config: &Config) -> Report {
         .map(|(index, worker)| {
             let beat = beat(config, worker.name, &mut unseen);
             let age = beat.as_ref().map(|b| now.since(b.ts));
-            let alive = beat.as_ref().is_some_and(|b| process_exists(b.pid));
             Row {
                 worker: worker.name,
                 systemd: units.get(index).map(|u| {
@@ -88,8 +87,8 @@ async fn look(config: &Config) -> Report {
                         "not installed".to_owned()
                     }
                 }),
-                heartbeat: match age {
-                    Some(age) if age < STALE && alive => "ok",
+                heartbeat: match &beat {
+                    Some(beat) if beat.is_fresh(now) => "ok",
                     Some(_) => "stale",
                     None => "unknown",
                 },
@@ -143,11 +142,6 @@ fn beat(config: &Config, name: &str, unseen: &mut Vec<String>) -> Option<Beat> {
             None
         }
     }
-}
-
-/// A pulse file outlives its worker; the process tells whether it is still there.
-fn process_exists(pid: u32) -> bool {
-    std::path::Path::new("/proc").join(pid.to_string()).exists()
 }
 
 async fn fleet(config: &Config) -> anyhow::Result<Vec<Decky>> {

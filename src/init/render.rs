@@ -6,6 +6,7 @@ use askama::Template;
 use crate::config::{Mode, key};
 use crate::init::choices::Choices;
 use crate::model::worker::{Need, Role, WORKERS, Worker};
+use crate::systemd::POLKIT_RULE;
 
 /// Where the units lie.
 pub(super) const UNIT_DIR: &str = "/etc/systemd/system";
@@ -286,10 +287,7 @@ pub(super) fn host_files(choices: &Choices) -> anyhow::Result<Vec<Text>> {
     Ok(vec![
         text("/etc/sysusers.d/decnet.conf", &Sysusers { u: choices })?,
         text("/etc/tmpfiles.d/decnet.conf", &Tmpfiles { u: &places })?,
-        text(
-            "/etc/polkit-1/rules.d/50-decnet-workers.rules",
-            &Polkit { u: &rule },
-        )?,
+        text(POLKIT_RULE, &Polkit { u: &rule })?,
         text("/etc/logrotate.d/decnet", &LogrotateConfig { u: choices })?,
     ])
 }

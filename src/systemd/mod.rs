@@ -23,6 +23,9 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// only a manager that is wedged takes this long.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The rule that lets members of the service group drive our units.
+pub const POLKIT_RULE: &str = "/etc/polkit-1/rules.d/50-decnet-workers.rules";
+
 /// Present exactly while systemd is the init of this host.
 const BOOTED: &str = "/run/systemd/system";
 

@@ -80,7 +80,12 @@ fn row(value: &Value) -> Row {
         } else {
             String::new()
         },
-        pid: number(value, "pid").replace('\u{202f}', ""),
+        pid: match unit["main_pid"].as_u64() {
+            // systemd knows of none: what the last sign of life says is over.
+            Some(0) if installed => String::new(),
+            Some(pid) if installed => pid.to_string(),
+            _ => number(value, "pid").replace('\u{202f}', ""),
+        },
         memory: value["rss_bytes"].as_u64().map(bytes).unwrap_or_default(),
         passes: number(value, "passes"),
         failures: number(value, "failures"),
@@ -196,4 +201,18 @@ pub(super) async fn log(
         lines,
         problem,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_is_the_one_systemd_knows_or_else_the_one_that_said_so() {
+        let shown = |unit: Value| row(&json!({"name": "bus", "pid": 12, "unit": unit})).pid;
+        let unit = |pid| json!({"installed": true, "active": "active", "main_pid": pid});
+        assert_eq!(shown(unit(345_678)), "345678");
+        assert_eq!(shown(unit(0)), "");
+        assert_eq!(shown(Value::Null), "12");
+    }
 }

@@ -26,6 +26,8 @@ pub mod webhook;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Interval, MissedTickBehavior};
@@ -39,7 +41,7 @@ use crate::model::Stamp;
 /// How often a worker says that it is alive.
 pub const HEARTBEAT: Duration = Duration::from_secs(30);
 /// A heartbeat older than this is stale: three were missed.
-pub const STALE: Duration = Duration::from_secs(90);
+const STALE: Duration = Duration::from_secs(90);
 
 /// Everything a role is given.
 #[derive(Clone)]
@@ -184,6 +186,23 @@ pub struct Beat {
     pub last_success: Option<Stamp>,
     /// What it is doing, in words.
     pub status: String,
+}
+
+impl Beat {
+    /// Whether this is a sign of life: younger than [`STALE`], and of a process that is
+    /// there. What a worker last said outlives it.
+    #[must_use]
+    pub fn is_fresh(&self, now: Stamp) -> bool {
+        now.since(self.ts) < STALE && exists(self.pid)
+    }
+}
+
+/// Whether there is such a process, whoever it belongs to. Not looked up below /proc:
+/// there, one worker does not see another that has more privileges.
+fn exists(pid: u32) -> bool {
+    i32::try_from(pid).is_ok_and(|pid| {
+        pid > 0 && nix::sys::signal::kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
+    })
 }
 
 #[derive(Debug)]
@@ -380,5 +399,24 @@ mod tests {
         assert_eq!((beat.passes, beat.failures), (1, 1));
         assert_eq!(beat.last_error.as_deref(), Some("outer: inner"));
         assert!(pulse.is_alive());
+    }
+
+    #[test]
+    fn what_a_process_said_that_is_gone_is_no_sign_of_life() {
+        let now = Stamp::now();
+        let beat = Pulse::default().read("x", now);
+        assert!(beat.is_fresh(now));
+        let late = Stamp(now.0 + i64::try_from(STALE.as_micros()).unwrap());
+        assert!(!beat.is_fresh(late));
+        let mut gone = std::process::Command::new("true").spawn().unwrap();
+        let pid = gone.id();
+        gone.wait().unwrap();
+        for pid in [pid, 0, u32::MAX] {
+            let beat = Beat {
+                pid,
+                ..beat.clone()
+            };
+            assert!(!beat.is_fresh(now), "{pid}");
+        }
     }
 }

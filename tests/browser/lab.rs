@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Longest wait for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) use crate::browser::PATIENCE;
+
 /// What the first administrator's password is changed to.
 pub(crate) const PASSWORD: &str = "For-the-Browser-suite-1";
 

@@ -13,6 +13,8 @@
 #[path = "../it/authenticator.rs"]
 mod authenticator;
 mod axe;
+#[path = "../support/browser.rs"]
+mod browser;
 mod driver;
 mod hostile;
 mod lab;

@@ -159,6 +159,18 @@ impl Host {
         said(&mut command)
     }
 
+    /// Does `work` on a thread inside the container's network; what that starts is there
+    /// as well.
+    pub(crate) fn within_network(&mut self, work: impl FnOnce(&mut Self) + Send) {
+        let (_, init) = self.booted.as_ref().expect("booted");
+        let network = fs::File::open(format!("/proc/{init}/ns/net")).unwrap();
+        let enter = || {
+            nix::sched::setns(network, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            work(self);
+        };
+        std::thread::scope(|scope| scope.spawn(enter).join()).unwrap();
+    }
+
     /// Asks until `line` succeeds, at most `patience` long; panics with its last words.
     #[track_caller]
     pub(crate) fn wait_for(&self, what: &str, patience: Duration, line: &str) -> String {
@@ -178,7 +190,8 @@ impl Host {
     }
 
     /// One step of a life: a panic inside is kept for the end and the walk goes on.
-    pub(crate) fn step(&mut self, name: &str, work: impl FnOnce(&Self)) {
+    /// Returns whether it went well.
+    pub(crate) fn step(&mut self, name: &str, work: impl FnOnce(&Self)) -> bool {
         let started = Instant::now();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(self)));
         let seconds = started.elapsed().as_secs_f32();
@@ -187,8 +200,10 @@ impl Host {
             Err(_) => {
                 println!("  FAIL  {name} ({seconds:.1} s)");
                 self.failures.push(name.to_owned());
+                return false;
             }
         }
+        true
     }
 
     /// Ends the walk: the test fails when a step did.

@@ -13,7 +13,11 @@
 )]
 
 mod attack;
+#[expect(dead_code, reason = "the browser suite does more with a page")]
+#[path = "../support/browser.rs"]
+mod browser;
 mod chroot;
+mod dashboard;
 mod host;
 mod installed;
 mod life;
