@@ -17,6 +17,7 @@ use crate::db::attacker::{
 };
 use crate::db::log::{LogFilter, LogRow};
 use crate::db::tally::COMMAND_KINDS;
+use crate::db::{self, Db};
 use crate::model::{Event, Stamp};
 
 /// How alive an attacker is.
@@ -71,48 +72,61 @@ pub(super) enum Sort {
 pub(super) struct AttackerQuery {
     /// `next` of the page before.
     #[param(pattern = "^-?[0-9]{1,19}[.][0-9a-f-]{36}$")]
-    before: Option<String>,
+    pub(super) before: Option<String>,
     /// Rows per page; 50 unless told.
     #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u32>,
+    pub(super) limit: Option<u32>,
     /// Beginning of the address.
-    search: Option<String>,
+    pub(super) search: Option<String>,
     /// ISO 3166-1 alpha-2, or `??` for unknown.
-    country: Option<String>,
+    pub(super) country: Option<String>,
     /// Touched this service.
-    service: Option<String>,
+    pub(super) service: Option<String>,
     /// Touched this decky.
-    decky: Option<String>,
+    pub(super) decky: Option<String>,
     #[param(inline)]
-    activity: Option<ActivityWord>,
+    pub(super) activity: Option<ActivityWord>,
     #[param(inline)]
-    sort: Sort,
+    pub(super) sort: Sort,
+}
+
+impl AttackerQuery {
+    /// The conditions, checked, at `now`.
+    pub(super) fn filter(self, now: Stamp) -> Result<AttackerFilter, Error> {
+        Ok(AttackerFilter {
+            prefix: logs::text("search", self.search)?,
+            country: logs::text("country", self.country)?,
+            service: logs::text("service", self.service)?,
+            decky: logs::text("decky", self.decky)?,
+            activity: self.activity.map(|word| (word.into(), now)),
+        })
+    }
 }
 
 /// An attacker.
 #[derive(Serialize, ToSchema)]
 pub(super) struct AttackerItem {
-    id: String,
-    ip: String,
+    pub(super) id: String,
+    pub(super) ip: String,
     /// ISO 3166-1 alpha-2, when known.
-    country: Option<String>,
-    activity: ActivityWord,
+    pub(super) country: Option<String>,
+    pub(super) activity: ActivityWord,
     /// RFC 3339.
-    first_seen: String,
+    pub(super) first_seen: String,
     /// RFC 3339.
-    last_seen: String,
-    event_count: i64,
-    session_count: i64,
+    pub(super) last_seen: String,
+    pub(super) event_count: i64,
+    pub(super) session_count: i64,
     /// Distinct ones.
-    credential_count: i64,
-    command_count: i64,
-    artifact_count: i64,
-    service_count: i64,
-    decky_count: i64,
+    pub(super) credential_count: i64,
+    pub(super) command_count: i64,
+    pub(super) artifact_count: i64,
+    pub(super) service_count: i64,
+    pub(super) decky_count: i64,
     /// The first twenty.
-    services: Vec<String>,
+    pub(super) services: Vec<String>,
     /// The first twenty.
-    deckies: Vec<String>,
+    pub(super) deckies: Vec<String>,
 }
 
 /// One page.
@@ -157,13 +171,7 @@ pub(super) async fn list(
         Sort::First => Order::First,
     };
     let after = query.before.as_deref().map(place).transpose()?;
-    let filter = AttackerFilter {
-        prefix: logs::text("search", query.search)?,
-        country: logs::text("country", query.country)?,
-        service: logs::text("service", query.service)?,
-        decky: logs::text("decky", query.decky)?,
-        activity: query.activity.map(|word| (word.into(), now)),
-    };
+    let filter = query.filter(now)?;
     if tag.is_known(&headers) {
         return Ok(tag.unchanged());
     }
@@ -173,7 +181,7 @@ pub(super) async fn list(
         let (value, id) = order.place(row);
         format!("{value}.{id}")
     });
-    let items = items(&api, rows, now).await?;
+    let items = items(&api.db, rows, now).await?;
     // A page of texts and numbers always serialises.
     let body = serde_json::to_vec(&AttackerPage { items, next }).unwrap_or_default();
     let body = Bytes::from(body);
@@ -183,11 +191,11 @@ pub(super) async fn list(
 
 /// Rows with what they touched.
 pub(super) async fn items(
-    api: &Api,
+    db: &Db,
     rows: Vec<AttackerRow>,
     now: Stamp,
-) -> Result<Vec<AttackerItem>, Error> {
-    let mut touched = api.db.attacker_touched(&rows).await?;
+) -> db::Result<Vec<AttackerItem>> {
+    let mut touched = db.attacker_touched(&rows).await?;
     Ok(rows
         .into_iter()
         .map(|row| item(row, &mut touched, now))
@@ -309,7 +317,7 @@ pub(super) async fn one(
     let row = find(&api, &id).await?;
     let services = api.db.attacker_services(&row.ip).await?;
     let deckies = api.db.attacker_deckies(&row.ip).await?;
-    let attacker = items(&api, vec![row], Stamp::now()).await?.pop();
+    let attacker = items(&api.db, vec![row], Stamp::now()).await?.pop();
     let attacker = attacker.ok_or_else(|| Error::internal("an attacker without a row"))?;
     Ok(axum::Json(AttackerDetail {
         attacker,

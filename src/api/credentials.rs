@@ -1,8 +1,6 @@
 //! `/credentials`: what attackers tried as passwords, newest first, paged by id.
 
 use axum::extract::State;
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -10,9 +8,7 @@ use super::auth::Viewer;
 use super::error::{Error, Problem};
 use super::extract::Query;
 use super::{Api, logs};
-use crate::db::Page;
 use crate::db::credential::{CredentialFilter, CredentialRow};
-use crate::model::csv;
 
 /// Which credentials; all given conditions must hold.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -21,20 +17,33 @@ use crate::model::csv;
 pub(super) struct CredentialQuery {
     /// Only rows with a smaller id: `next` of the page before.
     #[param(minimum = 1)]
-    before: Option<i64>,
+    pub(super) before: Option<i64>,
     /// Rows per page; 50 unless told.
     #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u32>,
+    pub(super) limit: Option<u32>,
     /// Decky name.
-    decky: Option<String>,
+    pub(super) decky: Option<String>,
     /// Service slug.
-    service: Option<String>,
+    pub(super) service: Option<String>,
     /// Attacker's address.
-    src: Option<String>,
+    pub(super) src: Option<String>,
     /// The claimed identity.
-    principal: Option<String>,
+    pub(super) principal: Option<String>,
     /// SHA-256 of the secret, lower-case hex: who else tried it?
-    sha256: Option<String>,
+    pub(super) sha256: Option<String>,
+}
+
+impl CredentialQuery {
+    /// The conditions, checked.
+    pub(super) fn filter(self) -> Result<CredentialFilter, Error> {
+        Ok(CredentialFilter {
+            service: logs::text("service", self.service)?,
+            attacker_ip: logs::address("src", self.src)?,
+            principal: logs::text("principal", self.principal)?,
+            secret_sha256: logs::text("sha256", self.sha256)?,
+            decky: logs::text("decky", self.decky)?,
+        })
+    }
 }
 
 /// A secret somebody presented: one row per distinct attacker, decky, service,
@@ -105,13 +114,7 @@ pub(super) async fn list(
     Query(query): Query<CredentialQuery>,
 ) -> Result<axum::Json<CredentialPage>, Error> {
     let page = logs::page(query.before, query.limit)?;
-    let filter = CredentialFilter {
-        service: logs::text("service", query.service)?,
-        attacker_ip: logs::address("src", query.src)?,
-        principal: logs::text("principal", query.principal)?,
-        secret_sha256: logs::text("sha256", query.sha256)?,
-        decky: logs::text("decky", query.decky)?,
-    };
+    let filter = query.filter()?;
     let rows = api.db.credential_list(&filter, page).await?;
     let full = u32::try_from(rows.len()).is_ok_and(|n| n == page.limit);
     let next = rows.last().map(|row| row.id).filter(|_| full);
@@ -198,145 +201,4 @@ pub(super) async fn reuse(
         });
     }
     Ok(axum::Json(ReusePage { items, next }))
-}
-
-/// The form of an export.
-#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum ExportForm {
-    /// Everything, for a spreadsheet.
-    #[default]
-    Csv,
-    /// Challenge-responses as hashcat reads them.
-    Hashcat,
-    /// The same for john: the user name in front of each line that has none.
-    John,
-}
-
-/// Which form.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields, default)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ExportQuery {
-    #[param(inline)]
-    format: ExportForm,
-}
-
-/// Credentials in an export at most.
-const EXPORTED: usize = 100_000;
-
-/// Captured credentials as a file, the newest 100,000.
-#[utoipa::path(
-    get, path = "/credentials/export", tag = "findings", params(ExportQuery),
-    responses(
-        (status = 200, content((String = "text/plain"), (String = "text/csv"))),
-        (status = 400, description = "A parameter is unknown or unusable", body = Problem),
-    )
-)]
-pub(super) async fn export(
-    State(api): State<Api>,
-    _viewer: Viewer,
-    Query(query): Query<ExportQuery>,
-) -> Result<Response, Error> {
-    let (kind, file) = match query.format {
-        ExportForm::Csv => (
-            "text/csv; charset=utf-8",
-            "attachment; filename=\"credentials.csv\"",
-        ),
-        ExportForm::Hashcat => (
-            "text/plain; charset=utf-8",
-            "attachment; filename=\"credentials.hashcat\"",
-        ),
-        ExportForm::John => (
-            "text/plain; charset=utf-8",
-            "attachment; filename=\"credentials.john\"",
-        ),
-    };
-    let mut body = String::new();
-    if matches!(query.format, ExportForm::Csv) {
-        csv::row(
-            &mut body,
-            &[
-                "first_seen",
-                "last_seen",
-                "count",
-                "attacker_ip",
-                "decky",
-                "service",
-                "principal",
-                "secret_kind",
-                "secret_printable",
-                "secret_b64",
-                "crack",
-            ],
-        );
-    }
-    let mut page = Page {
-        before: None,
-        limit: 1000,
-    };
-    let mut written = 0;
-    loop {
-        let rows = api
-            .db
-            .credential_list(&CredentialFilter::default(), page)
-            .await?;
-        for row in &rows {
-            add(&mut body, row, query.format);
-        }
-        written += rows.len();
-        page.before = rows.last().map(|row| row.id);
-        if rows.len() < 1000 || written >= EXPORTED {
-            break;
-        }
-    }
-    let headers = [
-        (header::CONTENT_TYPE, kind),
-        (header::CONTENT_DISPOSITION, file),
-    ];
-    Ok((headers, body).into_response())
-}
-
-fn add(body: &mut String, row: &CredentialRow, form: ExportForm) {
-    let line = match form {
-        ExportForm::Csv => {
-            let principal = row.principal.as_deref().unwrap_or_default();
-            let (first, last) = (row.first_seen.to_string(), row.last_seen.to_string());
-            let count = row.count.to_string();
-            csv::row(
-                body,
-                &[
-                    &first,
-                    &last,
-                    &count,
-                    &row.attacker_ip,
-                    &row.decky,
-                    &row.service,
-                    principal,
-                    &row.secret_kind,
-                    &row.secret_printable,
-                    &row.secret_b64,
-                    row.crack.as_deref().unwrap_or_default(),
-                ],
-            );
-            return;
-        }
-        ExportForm::Hashcat => row.crack.clone(),
-        // Lines with a name of their own (NetNTLM) begin with it; others get one.
-        ExportForm::John => {
-            row.crack
-                .as_ref()
-                .map(|crack| match (&row.principal, crack.starts_with('$')) {
-                    (Some(name), true) => {
-                        format!("{}:{crack}", name.replace([':', '\n', '\r'], "_"))
-                    }
-                    _ => crack.clone(),
-                })
-        }
-    };
-    // An attacker's line break must not make a second line.
-    if let Some(line) = line.filter(|line| !line.contains(['\n', '\r'])) {
-        body.push_str(&line);
-        body.push('\n');
-    }
 }

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::auth::{Admin, Member};
 use super::error::{Blame, Error, Problem};
 use super::extract::Json;
-use super::jobs::{self, Job};
+use super::jobs::{self, Accepted, Reply};
 use super::{Api, deckies};
 use crate::db::job::JobRow;
 use crate::deploy::{self, Order};
@@ -100,17 +100,6 @@ pub(super) struct Preview {
     /// What one should know although nothing is wrong.
     notes: Vec<String>,
 }
-
-/// What was accepted.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Accepted {
-    /// Follow it with GET /jobs/{id}.
-    job: Job,
-    /// What one should know although nothing is wrong.
-    notes: Vec<String>,
-}
-
-type Reply = Result<(StatusCode, axum::Json<Accepted>), Error>;
 
 /// Shows what a deploy of this file would change; writes nothing.
 #[utoipa::path(

@@ -1,7 +1,7 @@
-//! `/jobs`: what was asked of the fleet and how far it is. A job is a row; how far it is
+//! `/jobs`: what was asked and how far it is. A job is a row; how far one of the fleet is
 //! follows from the decky rows alone, so a restart loses nothing. One task follows the open
 //! ones, woken by new jobs, by deckies that change state, and once a second; while none is
-//! open it sleeps.
+//! open it sleeps. Exports are in this list too; [`super::exports`] carries them out.
 //!
 //! At the start of the API a job of which nothing was written is failed with the reason;
 //! one that was written is followed on.
@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -17,7 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::auth::Viewer;
 use super::error::{Error, Problem};
 use super::extract::{Query, is_id};
-use super::{Api, tail};
+use super::{Api, exports, tail};
 use crate::db::job::JobRow;
 use crate::db::{self, Db};
 use crate::fleet::progress::{progress, was_written};
@@ -50,15 +51,19 @@ pub(super) struct Job {
     /// `deploy`, `teardown`, `redeploy`, `service`, `export`.
     kind: String,
     status: JobStatus,
-    /// Deckies that are settled, well or badly.
+    /// Deckies that are settled, well or badly; of an export the rows written, stored about
+    /// once a second.
     done: i64,
-    /// Deckies it is about.
+    /// Deckies it is about. Of an export the rows expected: what is stored when it begins, or
+    /// 0 where a filter or the format leaves that open; once it succeeded, what was written.
     total: i64,
-    /// Every decky; in a list only the first twenty.
+    /// Every decky; in a list only the first twenty. None for an export.
     items: Vec<JobItem>,
+    /// What an export made; null until it is done, and again when the file was removed.
+    file: Option<JobFile>,
     /// Why it failed.
     error: Option<String>,
-    /// What was asked, in short.
+    /// What was asked, in short; of an export its whole order.
     #[schema(value_type = Object)]
     request: Value,
     created_by: String,
@@ -67,6 +72,24 @@ pub(super) struct Job {
     /// RFC 3339; null while it is not over.
     finished_at: Option<String>,
 }
+
+/// A file to take with GET /jobs/{id}/file.
+#[derive(Serialize, ToSchema)]
+pub(super) struct JobFile {
+    pub(super) name: String,
+    pub(super) size_bytes: u64,
+}
+
+/// What was accepted.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Accepted {
+    /// Follow it with GET /jobs/{id}.
+    pub(super) job: Job,
+    /// What one should know although nothing is wrong.
+    pub(super) notes: Vec<String>,
+}
+
+pub(super) type Reply = Result<(StatusCode, axum::Json<Accepted>), Error>;
 
 impl From<JobRow> for Job {
     fn from(row: JobRow) -> Self {
@@ -77,12 +100,22 @@ impl From<JobRow> for Job {
             done: row.done,
             total: row.total,
             items: row.items.0,
+            file: None,
             error: row.error,
             request: serde_json::from_str(&row.request).unwrap_or_default(),
             created_by: row.created_by,
             created_at: row.created_at.to_string(),
             finished_at: row.finished_at.map(|at| at.to_string()),
         }
+    }
+}
+
+/// A job with what it made, as long as that is there.
+async fn shown(api: &Api, row: JobRow) -> Job {
+    let file = exports::made(api, &row).await;
+    Job {
+        file,
+        ..Job::from(row)
     }
 }
 
@@ -130,9 +163,11 @@ pub(super) async fn list(
     let rows = api.db.job_list(query.before.as_deref(), limit).await?;
     let full = u32::try_from(rows.len()).is_ok_and(|n| n == limit);
     let next = rows.last().filter(|_| full).map(|row| row.id.clone());
-    let mut items: Vec<Job> = rows.into_iter().map(Job::from).collect();
-    for job in &mut items {
+    let mut items = Vec::with_capacity(rows.len());
+    for row in rows {
+        let mut job = shown(&api, row).await;
         job.items.truncate(SHOWN);
+        items.push(job);
     }
     Ok(axum::Json(JobPage { items, next }))
 }
@@ -151,10 +186,13 @@ pub(super) async fn one(
     _viewer: Viewer,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Job>, Error> {
-    let row = api.db.job_find(&id).await?;
-    let row =
-        row.ok_or_else(|| Error::not_found("There is no such job; GET /api/v1/jobs lists them."))?;
-    Ok(axum::Json(row.into()))
+    let row = find(&api, &id).await?;
+    Ok(axum::Json(shown(&api, row).await))
+}
+
+pub(super) async fn find(api: &Api, id: &str) -> Result<JobRow, Error> {
+    let row = api.db.job_find(id).await?;
+    row.ok_or_else(|| Error::not_found("There is no such job; GET /api/v1/jobs lists them."))
 }
 
 /// Looks through what an API before this one left behind. Called before requests are
@@ -307,6 +345,24 @@ mod tests {
         let done = find(&written).await;
         assert_eq!((done.status(), done.done), (JobStatus::Succeeded, 1));
         assert_eq!(done.finished_at, Some(Stamp(4 * SECOND)));
+    }
+
+    #[tokio::test]
+    async fn exports_are_neither_failed_at_a_start_nor_given_up() {
+        let (_dir, db) = open().await;
+        let mut ids = Vec::new();
+        for status in [JobStatus::Queued, JobStatus::Running] {
+            let mut job = JobRow::new(JobKind::Export, "{}".into(), "ada", Stamp(SECOND));
+            job.set_status(status, None, Stamp(SECOND));
+            db.job_put(&job).await.unwrap();
+            ids.push((job.id, status));
+        }
+        resume(&db, Stamp(2 * SECOND)).await.unwrap();
+        assert_eq!(pass(&db, Stamp(9000 * SECOND)).await.unwrap(), 0);
+        for (id, status) in ids {
+            let job = db.job_find(&id).await.unwrap().unwrap();
+            assert_eq!(job.status(), status);
+        }
     }
 
     #[tokio::test]

@@ -142,25 +142,25 @@ fn moment(name: &str, value: Option<String>) -> Result<Option<Stamp>, Error> {
 #[serde(deny_unknown_fields)]
 pub(super) struct LogItem {
     /// Ascends in the order of storing; the paging key and the stream's event id.
-    id: i64,
+    pub(super) id: i64,
     /// The event's own id, made by the decky.
-    eid: String,
+    pub(super) eid: String,
     /// RFC 3339, microseconds.
-    timestamp: String,
+    pub(super) timestamp: String,
     /// RFC 5424 number, 3 (error) to 6 (info).
-    severity: u8,
-    decky: String,
-    service: String,
-    event_type: String,
+    pub(super) severity: u8,
+    pub(super) decky: String,
+    pub(super) service: String,
+    pub(super) event_type: String,
     /// Absent for what a decky does by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    attacker_ip: Option<String>,
+    pub(super) attacker_ip: Option<String>,
     /// Every parameter of the event; all values are text an attacker may have chosen.
     #[schema(value_type = Object)]
-    fields: Map<String, Value>,
-    msg: String,
+    pub(super) fields: Map<String, Value>,
+    pub(super) msg: String,
     /// The event as an RFC 5424 line.
-    raw_line: String,
+    pub(super) raw_line: String,
 }
 
 /// One page.

@@ -22,6 +22,7 @@ mod deckies;
 mod deliveries;
 mod edge;
 mod error;
+mod exports;
 mod extract;
 mod fleet;
 mod health;
@@ -97,6 +98,7 @@ pub struct State {
     shown: deckies::Shown,
     orders: tokio::sync::Mutex<()>,
     jobs: jobs::Followed,
+    exports: exports::Queue,
     seal: OnceLock<Seal>,
     outbound: OnceLock<Outbound>,
 }
@@ -142,6 +144,7 @@ impl Api {
             shown: deckies::Shown::default(),
             orders: tokio::sync::Mutex::default(),
             jobs: jobs::Followed::default(),
+            exports: exports::Queue::default(),
             seal: OnceLock::new(),
             outbound: OnceLock::new(),
         }))
@@ -226,10 +229,13 @@ pub async fn serve(listener: TcpListener, api: Api) {
     }
     let tail = tokio::spawn(tail::run(api.clone()));
     let jobs = tokio::spawn(jobs::run(api.clone()));
+    let exports = tokio::spawn(exports::run(api.clone()));
     http::serve(listener, router(api.clone()), api.stop.clone()).await;
     tail.abort();
     // What is written goes on; the next start follows it.
     jobs.abort();
+    // An export is started over by the next.
+    exports.abort();
 }
 
 /// Runs until stopped. While it serves, `api.addr` in the run directory holds the

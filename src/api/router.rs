@@ -13,8 +13,8 @@ use utoipa_axum::routes;
 use super::error::Error;
 use super::{
     Api, artifacts, attack_sessions, attackers, canary, catalog, config, credentials, deckies,
-    deliveries, edge, fleet, health, jobs, logs, openapi, panel, session, stats, stream, tokens,
-    totp, users, webhooks, workers,
+    deliveries, edge, exports, fleet, health, jobs, logs, openapi, panel, session, stats, stream,
+    tokens, totp, users, webhooks, workers,
 };
 
 /// Largest request body; nothing we take is near it.
@@ -69,11 +69,12 @@ fn v1() -> OpenApiRouter<Api> {
         .routes(routes!(attack_sessions::transcript))
         .routes(routes!(attack_sessions::cast))
         .routes(routes!(credentials::list))
-        .routes(routes!(credentials::export))
         .routes(routes!(credentials::reuse))
         .routes(routes!(artifacts::list))
         .routes(routes!(artifacts::one))
         .routes(routes!(artifacts::download))
+        .routes(routes!(exports::order))
+        .routes(routes!(exports::file))
         // fleet
         .routes(routes!(deckies::list))
         .routes(routes!(deckies::one, fleet::remove))

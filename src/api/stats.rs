@@ -170,7 +170,7 @@ async fn first_page(api: &Api) -> Result<Overview, Error> {
     Ok(Overview {
         stats: sums(api).await?,
         per_minute: logs::bars(api, &hour, logs::Width::Minutes(1), now).await?,
-        top_attackers: attackers::items(api, top, now).await?,
+        top_attackers: attackers::items(&api.db, top, now).await?,
         siege: siege
             .into_iter()
             .map(|(decky, hits)| Hits { decky, hits })

@@ -263,7 +263,7 @@ impl Verb {
 
 /// What was accepted. systemd works on it; `/workers` shows how it goes.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Accepted {
+pub(super) struct Ordered {
     worker: String,
     action: &'static str,
     unit: String,
@@ -274,7 +274,7 @@ pub(super) struct Accepted {
     post, path = "/workers/{name}/start", tag = "workers",
     params(("name" = String, Path, description = "A worker of the registry")),
     responses(
-        (status = 202, body = Accepted),
+        (status = 202, body = Ordered),
         (status = 403, description = "Not an administrator, or polkit refused", body = Problem),
         (status = 404, description = "No such worker", body = Problem),
         (status = 409, description = "It is running, there is no systemd here, or the unit is not installed", body = Problem),
@@ -285,7 +285,7 @@ pub(super) async fn start(
     state: State<Api>,
     admin: Admin,
     name: Path<String>,
-) -> Result<(StatusCode, axum::Json<Accepted>), Error> {
+) -> Result<(StatusCode, axum::Json<Ordered>), Error> {
     act(state, admin, name, Verb::Start).await
 }
 
@@ -294,7 +294,7 @@ pub(super) async fn start(
     post, path = "/workers/{name}/stop", tag = "workers",
     params(("name" = String, Path, description = "A worker of the registry")),
     responses(
-        (status = 202, body = Accepted),
+        (status = 202, body = Ordered),
         (status = 403, description = "Not an administrator, or polkit refused", body = Problem),
         (status = 404, description = "No such worker", body = Problem),
         (status = 409, description = "It is not running, there is no systemd here, or the unit is not installed", body = Problem),
@@ -305,7 +305,7 @@ pub(super) async fn stop(
     state: State<Api>,
     admin: Admin,
     name: Path<String>,
-) -> Result<(StatusCode, axum::Json<Accepted>), Error> {
+) -> Result<(StatusCode, axum::Json<Ordered>), Error> {
     act(state, admin, name, Verb::Stop).await
 }
 
@@ -314,7 +314,7 @@ pub(super) async fn stop(
     post, path = "/workers/{name}/restart", tag = "workers",
     params(("name" = String, Path, description = "A worker of the registry")),
     responses(
-        (status = 202, body = Accepted),
+        (status = 202, body = Ordered),
         (status = 403, description = "Not an administrator, or polkit refused", body = Problem),
         (status = 404, description = "No such worker", body = Problem),
         (status = 409, description = "There is no systemd here, or the unit is not installed", body = Problem),
@@ -325,7 +325,7 @@ pub(super) async fn restart(
     state: State<Api>,
     admin: Admin,
     name: Path<String>,
-) -> Result<(StatusCode, axum::Json<Accepted>), Error> {
+) -> Result<(StatusCode, axum::Json<Ordered>), Error> {
     act(state, admin, name, Verb::Restart).await
 }
 
@@ -334,7 +334,7 @@ async fn act(
     Admin(member): Admin,
     Path(name): Path<String>,
     verb: Verb,
-) -> Result<(StatusCode, axum::Json<Accepted>), Error> {
+) -> Result<(StatusCode, axum::Json<Ordered>), Error> {
     // Only the registry's own names reach systemd.
     let row = find(&name)?;
     let outcome = order(&api, row, verb).await;
@@ -355,7 +355,7 @@ async fn act(
     outcome?;
     Ok((
         StatusCode::ACCEPTED,
-        axum::Json(Accepted {
+        axum::Json(Ordered {
             worker: name,
             action: verb.as_str(),
             unit: row.unit(),

@@ -103,6 +103,12 @@ impl Paths {
         self.state.join("canary").join("blobs")
     }
 
+    /// Files that exports made, each until it is too old.
+    #[must_use]
+    pub fn exports(&self) -> PathBuf {
+        self.state.join("exports")
+    }
+
     /// The log of worker `name` under its unit.
     #[must_use]
     pub fn worker_log(&self, name: &str) -> PathBuf {

@@ -184,6 +184,31 @@ impl Db {
             .map_err(attempt("listing attackers"))
     }
 
+    /// Attackers whose ids are below `before`, those that came last first, at most `limit`.
+    /// Ids never change, so going on from the last one meets everybody once, whatever they
+    /// do meanwhile.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn attacker_list_by_id(
+        &self,
+        filter: &AttackerFilter,
+        before: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<AttackerRow>> {
+        let mut sql = QueryBuilder::new(SELECT);
+        conditions(&mut sql, filter);
+        if let Some(before) = before {
+            sql.push(" and id < ").push_bind(before);
+        }
+        sql.push(" order by id desc limit ")
+            .push_bind(i64::from(limit.clamp(1, 1000)));
+        sql.build_query_as()
+            .fetch_all(&self.pool)
+            .await
+            .map_err(attempt("listing attackers"))
+    }
+
     /// The attacker with that id or address.
     ///
     /// # Errors

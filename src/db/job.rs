@@ -25,9 +25,9 @@ pub struct JobRow {
     pub targets: Json<Vec<Target>>,
     /// How each stands.
     pub items: Json<Vec<JobItem>>,
-    /// Deckies that are settled.
+    /// Deckies that are settled; rows written of an export.
     pub done: i64,
-    /// Deckies it is about.
+    /// Deckies it is about; rows that an export expects, 0 while nobody knows.
     pub total: i64,
     /// Why it failed.
     pub error: Option<String>,
@@ -127,17 +127,49 @@ impl Db {
         Ok(())
     }
 
-    /// Jobs that are not over, oldest first.
+    /// Jobs of the fleet that are not over, oldest first.
     ///
     /// # Errors
     /// When the database cannot be read.
     pub async fn job_open(&self) -> Result<Vec<JobRow>> {
         sql::query_as(
-            "select * from jobs where status in ('queued', 'running') order by id limit 500",
+            "select * from jobs where status in ('queued', 'running') and kind <> 'export'
+             order by id limit 500",
         )
         .fetch_all(&self.pool)
         .await
         .map_err(attempt("listing open jobs"))
+    }
+
+    /// Exports that are not over, oldest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn job_open_exports(&self) -> Result<Vec<JobRow>> {
+        sql::query_as(
+            "select * from jobs where status in ('queued', 'running') and kind = 'export'
+             order by id limit 500",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempt("listing open exports"))
+    }
+
+    /// The newest `limit` exports that succeeded after `since`, by id.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn job_made_exports(&self, since: Stamp, limit: u32) -> Result<Vec<String>> {
+        sql::query_scalar(
+            "select id from jobs where status = 'succeeded' and kind = 'export'
+                 and finished_at > $1
+             order by id desc limit $2",
+        )
+        .bind(since)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(attempt("listing exports"))
     }
 
     /// A job.
@@ -193,5 +225,38 @@ mod tests {
         assert_eq!(newest, [ids[last].as_str(), ids[last - 1].as_str()]);
         let next = db.job_list(Some(newest[1]), 1).await.unwrap();
         assert_eq!(next[0].id, ids[last - 2]);
+    }
+
+    #[tokio::test]
+    async fn exports_are_told_from_what_is_asked_of_the_fleet() {
+        let (_dir, db) = crate::db::testing::open().await;
+        let mut made = Vec::new();
+        for (n, kind) in [
+            JobKind::Export,
+            JobKind::Deploy,
+            JobKind::Export,
+            JobKind::Export,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let job = JobRow::new(kind, "{}".into(), "ada", Stamp(1));
+            db.job_put(&job).await.unwrap();
+            made.push(job);
+            assert_eq!(made[n].status(), JobStatus::Queued);
+        }
+        let ids = |rows: Vec<JobRow>| rows.into_iter().map(|row| row.id).collect::<Vec<_>>();
+        assert_eq!(ids(db.job_open().await.unwrap()), [made[1].id.as_str()]);
+        let open = ids(db.job_open_exports().await.unwrap());
+        assert_eq!(open, [&made[0], &made[2], &made[3]].map(|job| &*job.id));
+        for (n, at) in [(0, 5), (2, 6), (3, 7)] {
+            made[n].set_status(JobStatus::Succeeded, None, Stamp(at));
+            db.job_put(&made[n]).await.unwrap();
+        }
+        assert!(db.job_open_exports().await.unwrap().is_empty());
+        let recent = db.job_made_exports(Stamp(5), 9).await.unwrap();
+        assert_eq!(recent, [made[3].id.as_str(), made[2].id.as_str()]);
+        let newest = db.job_made_exports(Stamp(0), 1).await.unwrap();
+        assert_eq!(newest, [made[3].id.as_str()]);
     }
 }

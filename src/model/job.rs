@@ -1,5 +1,6 @@
-//! A job: something that was asked of the fleet and takes a while. What it wants of each
-//! decky is a row version; how far it is follows from the decky rows.
+//! A job: something that was asked and takes a while. What one of the fleet wants of each
+//! decky is a row version; how far it is follows from the decky rows. An export counts the
+//! rows it has written.
 
 use serde::{Deserialize, Serialize};
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::Web;
 use super::error::Failure;
+use super::exports::Export;
 use super::files::{File, file};
 use super::page::{Shell, next_link, query, show};
 use super::sessions::{Session, session};
@@ -99,6 +100,7 @@ struct List {
     decky: String,
     activities: Vec<Choice>,
     sorts: Vec<Choice>,
+    export: Export,
 }
 
 /// The list.
@@ -117,6 +119,7 @@ pub(super) async fn list(
     show(&List {
         rows: rows.iter().map(|r| row(r, &visitor)).collect(),
         next: next_link(&visitor.here, &found["next"]),
+        export: Export::new("attackers", given),
         search: visible(&parameter(given, "search")),
         country: visible(&parameter(given, "country")),
         service: visible(&parameter(given, "service")),

@@ -1,15 +1,15 @@
 //! Secrets that attackers tried, and which of them were tried in more than one place.
 
 use askama::Template;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 
 use super::Web;
 use super::attackers::{Credential, credential, parameter};
-use super::error::{Failure, not_found};
+use super::error::Failure;
+use super::exports::Export;
 use super::page::{Shell, next_link, query, show};
-use super::sessions::download;
 use super::text::{When, number, short, visible, when, word};
 use super::visitor::Visitor;
 
@@ -24,6 +24,7 @@ struct List {
     service: String,
     principal: String,
     sha256: String,
+    export: Export,
 }
 
 /// Everything that was tried.
@@ -37,6 +38,7 @@ pub(super) async fn list(
     let path = format!("/credentials?{}", query(given, &known));
     let found = web.get(&visitor.caller, &path).await?;
     let rows = found["items"].as_array().map_or(&[][..], Vec::as_slice);
+    let export = Export::new("credentials", given);
     let given = |name| visible(&parameter(given, name));
     show(&List {
         rows: rows.iter().map(|row| credential(row, &visitor)).collect(),
@@ -46,6 +48,7 @@ pub(super) async fn list(
         service: given("service"),
         principal: given("principal"),
         sha256: given("sha256"),
+        export,
         shell: Shell::new(&visitor, "Credentials", "/credentials"),
     })
 }
@@ -98,20 +101,4 @@ pub(super) async fn reuse(
         next: next_link(&visitor.here, &found["next"]),
         shell: Shell::new(&visitor, "Reused credentials", "/credentials"),
     })
-}
-
-/// A file for a spreadsheet, hashcat or john.
-pub(super) async fn export(
-    State(web): State<Web>,
-    visitor: Visitor,
-    Path(form): Path<String>,
-) -> Result<Response, Failure> {
-    let (kind, name) = match form.as_str() {
-        "csv" => ("text/csv; charset=utf-8", "credentials.csv"),
-        "hashcat" => ("text/plain; charset=utf-8", "credentials.hashcat"),
-        "john" => ("text/plain; charset=utf-8", "credentials.john"),
-        _ => return Ok(not_found().await),
-    };
-    let path = format!("/credentials/export?format={form}");
-    download(&web, &visitor, &path, kind, name).await
 }

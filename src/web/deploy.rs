@@ -1,5 +1,6 @@
 //! Adding and changing deckies: what is wanted as a few choices or as a deployment file,
-//! the difference it makes, and the job that carries it out. Nothing here needs JavaScript.
+//! the difference it makes, and the job that carries it out, as it does exports. Nothing
+//! here needs JavaScript.
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -176,24 +177,71 @@ struct Job {
     kind: String,
     status: String,
     over: bool,
-    done: String,
-    total: String,
+    /// How far it is, in words.
+    progress: String,
+    /// It is about rows, not deckies.
+    export: bool,
+    /// What an export was asked for, condition by condition.
+    asked: Vec<(String, String)>,
+    /// The page of the list it was made of.
+    list: &'static str,
     items: Vec<Item>,
+    /// The name of what it made; empty when there is nothing to take.
+    file: String,
+    size: String,
     error: String,
     by: String,
     created: When,
     finished: When,
 }
 
+/// How far it is: deckies that are settled, or rows that are written.
+fn progress(value: &Value, export: bool) -> String {
+    let (done, total) = (text::number(value, "done"), text::number(value, "total"));
+    match (export, value["total"].as_i64()) {
+        (false, _) => format!("{done} of {total} settled"),
+        // An export may not know how many rows there will be.
+        (true, None | Some(0)) => format!("{done} rows written"),
+        (true, Some(_)) => format!("{done} of {total} rows written"),
+    }
+}
+
+/// The list that an export is of: where its page is.
+fn list_of(what: &str) -> &'static str {
+    match what {
+        "attackers" => "/attackers",
+        "credentials" => "/credentials",
+        _ => "/live",
+    }
+}
+
 fn job(value: &Value, visitor: &Visitor) -> Job {
+    let export = value["kind"] == "export";
+    let request = &value["request"];
+    let filter = request["filter"].as_object().filter(|_| export);
+    let given = |(name, value): (&String, &Value)| {
+        let value = value.as_str().unwrap_or_default();
+        (visible(name), visible(value))
+    };
+    let mut asked = Vec::new();
+    if export {
+        asked.push(("of".to_owned(), word(request, "what")));
+        asked.push(("as".to_owned(), word(request, "format")));
+        asked.extend(filter.into_iter().flatten().map(given));
+    }
+    let file = &value["file"];
     let items = value["items"].as_array().map_or(&[][..], Vec::as_slice);
     Job {
         id: text::encode(value["id"].as_str().unwrap_or_default()),
         kind: word(value, "kind"),
         status: word(value, "status"),
         over: !value["finished_at"].is_null(),
-        done: text::number(value, "done"),
-        total: text::number(value, "total"),
+        progress: progress(value, export),
+        list: list_of(request["what"].as_str().unwrap_or_default()),
+        export,
+        asked,
+        file: word(file, "name"),
+        size: text::bytes(file["size_bytes"].as_u64().unwrap_or(0)),
         items: items
             .iter()
             .map(|item| Item {

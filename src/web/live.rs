@@ -2,17 +2,17 @@
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::http::{Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::Uri;
+use axum::response::Response;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::Web;
 use super::error::Failure;
+use super::exports::Export;
 use super::page::{Shell, next_link, query, show};
 use super::text::{self, When, short, visible, when, word};
 use super::visitor::Visitor;
-use crate::model::csv;
 
 /// What the API is asked of what the page is asked.
 const KNOWN: [&str; 9] = [
@@ -120,7 +120,7 @@ struct Page {
     /// Query of the stream; empty when the page shows the past.
     stream: String,
     following: bool,
-    csv: String,
+    export: Export,
 }
 
 /// The query for the API, with the range's beginning in place of its name.
@@ -185,7 +185,7 @@ pub(super) async fn page(
         next: next_link(&visitor.here, &found["next"]),
         following: !past && problem.is_empty(),
         stream: query(given, &streamed),
-        csv: format!("/live.csv?{given}"),
+        export: Export::new("events", &asked),
         problem,
         shell: Shell::new(&visitor, "Live", "/live"),
     })
@@ -243,40 +243,4 @@ pub(super) async fn one(
         shell: Shell::new(&visitor, "Event", "/live"),
         event: event(&row, &visitor),
     })
-}
-
-/// The newest events of the query as a file for a spreadsheet.
-pub(super) async fn export(
-    State(web): State<Web>,
-    visitor: Visitor,
-    uri: Uri,
-) -> Result<Response, Failure> {
-    let (asked, _) = asked(&uri);
-    let path = format!("/logs?{asked}&limit=1000");
-    let found = web.get(&visitor.caller, &path).await?;
-    let mut out = String::new();
-    csv::row(
-        &mut out,
-        &["time", "decky", "service", "event", "attacker", "fields"],
-    );
-    for row in found["items"].as_array().map_or(&[][..], Vec::as_slice) {
-        let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
-        let cells = [
-            text("timestamp"),
-            text("decky"),
-            text("service"),
-            text("event_type"),
-            text("attacker_ip"),
-            row["fields"].to_string(),
-        ];
-        csv::row(&mut out, &cells.each_ref().map(String::as_str));
-    }
-    let headers = [
-        (header::CONTENT_TYPE, "text/csv; charset=utf-8"),
-        (
-            header::CONTENT_DISPOSITION,
-            "attachment; filename=\"events.csv\"",
-        ),
-    ];
-    Ok((headers, out).into_response())
 }

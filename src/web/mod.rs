@@ -17,6 +17,7 @@ mod deploy;
 mod docs;
 mod edge;
 mod error;
+mod exports;
 mod files;
 mod fleet;
 mod live;

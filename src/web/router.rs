@@ -5,9 +5,9 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 
 use super::{
-    Web, account, assets, attackers, canary, config, credentials, deploy, docs, edge, error, files,
-    fleet, live, login, map, overview, second, services, sessions, settings, stream, totp,
-    webhooks, workers,
+    Web, account, assets, attackers, canary, config, credentials, deploy, docs, edge, error,
+    exports, files, fleet, live, login, map, overview, second, services, sessions, settings,
+    stream, totp, webhooks, workers,
 };
 
 /// Largest form.
@@ -29,7 +29,6 @@ pub fn router(web: Web) -> Router {
         .route("/overview/part", get(overview::part))
         .route("/overview/map.svg", get(map::svg))
         .route("/live", get(live::page))
-        .route("/live.csv", get(live::export))
         .route("/live/stream", get(stream::logs))
         .route("/logs/{id}", get(live::one))
         // who and what
@@ -40,7 +39,7 @@ pub fn router(web: Web) -> Router {
         .route("/sessions/{id}/transcript.cast", get(sessions::cast))
         .route("/credentials", get(credentials::list))
         .route("/credentials/reuse", get(credentials::reuse))
-        .route("/credentials/export/{form}", get(credentials::export))
+        .route("/exports", post(exports::order))
         .route("/artifacts", get(files::list))
         .route("/artifacts/{sha256}", get(files::one))
         .route("/artifacts/{sha256}/{form}", get(files::download_one))
@@ -52,6 +51,7 @@ pub fn router(web: Web) -> Router {
         .route("/jobs", get(deploy::list))
         .route("/jobs/{id}", get(deploy::one))
         .route("/jobs/{id}/part", get(deploy::part))
+        .route("/jobs/{id}/file", get(exports::file))
         .route("/fleet/{name}", get(fleet::one))
         .route("/fleet/{name}/services", get(services::choose))
         .route(

@@ -67,6 +67,17 @@ impl<'a> Schemas<'a> {
         for part in schema["allOf"].as_array().into_iter().flatten() {
             fields.extend(self.fields(part));
         }
+        // Of several forms each field once, with what it may be in any of them.
+        for way in schema["oneOf"].as_array().into_iter().flatten() {
+            for field in self.fields(way) {
+                let known = fields.iter_mut().find(|known| known.name == field.name);
+                match known {
+                    Some(known) if known.kind.split(" or ").any(|k| k == field.kind) => {}
+                    Some(known) => known.kind.push_str(&format!(" or {}", field.kind)),
+                    None => fields.push(field),
+                }
+            }
+        }
         let required = &schema["required"];
         let needs = |name: &str| {
             let names = required.as_array().into_iter().flatten();
@@ -231,6 +242,22 @@ mod tests {
             schemas.sample(&new),
             json!({"name": "…", "role": "admin", "days": 1, "pairs": [[0, false]]})
         );
+    }
+
+    #[test]
+    fn a_body_of_several_forms_is_told_with_what_each_field_may_be() {
+        let form = |what: &str, more: &str| {
+            json!({"type": "object", "required": ["what"], "properties": {
+                "what": {"type": "string", "enum": [what]}, more: {"type": "string"}}})
+        };
+        let body = json!({"oneOf": [form("a", "both"), form("b", "both"), form("b", "one")]});
+        let fields = Schemas(&Value::Null).fields(&body);
+        let told: Vec<(&str, &str)> = fields
+            .iter()
+            .map(|f| (f.name.as_str(), f.kind.as_str()))
+            .collect();
+        assert_eq!(told[1..], [("both", "string"), ("one", "string")]);
+        assert_eq!(told[0], ("what", "a or b"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use reqwest::Method;
 use serde_json::Value;
@@ -160,11 +160,19 @@ pub(super) async fn download(
 ) -> Result<Response, Failure> {
     let request = web.request(&visitor.caller, Method::GET, path).await;
     let reply = web.reply(request, "/").await?;
-    let name = format!("attachment; filename=\"{name}\"");
-    let headers = [
-        (header::CONTENT_TYPE, kind.to_owned()),
-        (header::CONTENT_DISPOSITION, name),
-    ];
+    let name = HeaderValue::from_str(&format!("attachment; filename=\"{name}\""));
+    let name = name.unwrap_or(HeaderValue::from_static("attachment"));
+    Ok(pass_on(reply, HeaderValue::from_static(kind), name))
+}
+
+/// Passes the body of a reply on as it comes.
+pub(super) fn pass_on(reply: reqwest::Response, kind: HeaderValue, name: HeaderValue) -> Response {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, kind);
+    headers.insert(header::CONTENT_DISPOSITION, name);
+    if let Some(size) = reply.content_length() {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
+    }
     let pieces = futures_util::stream::unfold(reply, |mut reply| async move {
         match reply.chunk().await {
             Ok(Some(piece)) => Some((Ok(piece), reply)),
@@ -173,5 +181,5 @@ pub(super) async fn download(
             Err(error) => Some((Err(std::io::Error::other(error)), reply)),
         }
     });
-    Ok((headers, Body::from_stream(pieces)).into_response())
+    (headers, Body::from_stream(pieces)).into_response()
 }

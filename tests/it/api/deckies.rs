@@ -56,7 +56,7 @@ impl TestApi {
     }
 
     /// Waits until a job is over.
-    async fn job(&self, id: &Value, token: &str) -> Value {
+    pub(super) async fn job(&self, id: &Value, token: &str) -> Value {
         let path = format!("/api/v1/jobs/{}", id.as_str().unwrap());
         for _ in 0..500 {
             let job = self.get(&path, token).await.body;

@@ -365,18 +365,10 @@ async fn the_first_page_counts_what_is_stored() {
 }
 
 #[tokio::test]
-async fn exports_hold_every_credential_and_no_formula() {
+async fn a_secret_tried_from_two_places_is_reused() {
     let api = TestApi::new().await;
     let token = api.viewer().await;
     api.store(0..10).await;
-    for form in ["csv", "hashcat", "john"] {
-        let reply = api
-            .get(&format!("/api/v1/credentials/export?format={form}"), &token)
-            .await;
-        assert_eq!(reply.status, StatusCode::OK);
-        let kept = reply.headers["content-disposition"].to_str().unwrap();
-        assert!(kept.starts_with("attachment"), "{kept}");
-    }
     let reuse = api.get("/api/v1/credential-reuse", &token).await.body;
     assert!(reuse["items"].as_array().unwrap().is_empty(), "{reuse}");
     api.store_from(0..1, |_| "203.0.113.9".to_owned()).await;

@@ -3,6 +3,7 @@
 mod accounts;
 mod canary;
 mod deckies;
+mod exports;
 mod findings;
 mod fleet_live;
 mod login;

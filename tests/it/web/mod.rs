@@ -1,5 +1,6 @@
 //! The dashboard over a real API, in process: what a browser would be sent.
 
+mod exports;
 mod hostile;
 
 use std::collections::BTreeSet;

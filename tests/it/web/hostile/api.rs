@@ -180,7 +180,7 @@ fn login(body: &str) -> Response {
 
 fn change(asked: &Asked, role: &str) -> Response {
     let path = asked.path.as_str();
-    if role != "admin" && !path.starts_with("/auth/") {
+    if role != "admin" && !path.starts_with("/auth/") && path != "/exports" {
         return problem(StatusCode::FORBIDDEN, "forbidden", "Administrators only.");
     }
     match path {
@@ -221,6 +221,13 @@ fn change(asked: &Asked, role: &str) -> Response {
             "id": "u-9", "username": HOSTILE, "role": "viewer", "password": "once-only-secret",
         }))
         .into_response(),
+        "/exports" if asked.body.contains("hashcat") => {
+            problem(StatusCode::UNPROCESSABLE_ENTITY, "bad-format", HOSTILE)
+        }
+        "/exports" => {
+            let job = json!({"job": {"id": "j-2"}, "notes": []});
+            (StatusCode::ACCEPTED, axum::Json(job)).into_response()
+        }
         "/canary/tokens" => problem(StatusCode::UNPROCESSABLE_ENTITY, "bad-token", HOSTILE),
         "/webhooks" | "/webhooks/w-1/rotate" => axum::Json(json!({
             "name": HOSTILE, "secret": "whsec_x", "previous_secret_until": "2026-01-01T00:00:00Z",
@@ -377,8 +384,10 @@ fn reply(path: &str) -> Option<Value> {
             "id": "t-1", "name": HOSTILE, "role": HOSTILE, "owner": HOSTILE,
             "created_at": "2026-01-02T03:04:05Z", "expires_at": null, "last_used_at": null,
         }]}),
-        "/jobs" => list(&json!([job()])),
+        "/jobs" => list(&json!([job(), export()])),
         "/jobs/j-1" => job(),
+        "/jobs/j-2" => export(),
+        "/jobs/j-2/file" => Value::Null,
         "/canary/kinds" => json!({"items": [
             {"name": "env_file", "summary": HOSTILE, "callback": "http", "available": true, "needs": null},
             {"name": "dns_name", "summary": "x", "callback": "dns", "available": false, "needs": "DECNET_CANARY_DNS_ZONE"},
@@ -424,7 +433,6 @@ fn reply(path: &str) -> Option<Value> {
             {"name": "DECNET_USER", "value": "", "source": "default", "ini": null,
                 "description": "x"},
         ]}),
-        "/credentials/export" => Value::Null,
         _ => return of_one(path),
     })
 }
@@ -520,5 +528,15 @@ fn job() -> Value {
         "items": [{"name": HOSTILE, "state": HOSTILE, "detail": HOSTILE}],
         "error": HOSTILE, "created_by": HOSTILE,
         "created_at": "2026-01-02T03:04:05Z", "finished_at": null,
+    })
+}
+
+fn export() -> Value {
+    json!({
+        "id": "j-2", "kind": "export", "status": "succeeded", "done": 7, "total": 7, "items": [],
+        "file": {"name": HOSTILE, "size_bytes": 7_000_000}, "error": null,
+        "request": {"what": HOSTILE, "format": HOSTILE, "filter": {HOSTILE: HOSTILE}},
+        "created_by": HOSTILE, "created_at": "2026-01-02T03:04:05Z",
+        "finished_at": "2026-01-02T03:04:09Z",
     })
 }

@@ -411,7 +411,7 @@ async fn every_reply_forbids_what_is_not_ours() {
         (Who::Admin, "/logs/999"),
         (Who::Viewer, "/users"),
         (Who::Admin, "/overview/map.svg"),
-        (Who::Admin, "/live.csv"),
+        (Who::Admin, "/jobs/j-2/file"),
         (Who::Admin, "/logout"),
         (Who::Nobody, "/assets/0/app.css"),
         (Who::Admin, "/fleet/%ff"),

@@ -9,13 +9,15 @@ use super::markup::{dangers, tags};
 use super::{Dashboard, Who};
 
 /// Pages that anybody logged in may see.
-const FOR_ALL: [&str; 29] = [
+const FOR_ALL: [&str; 31] = [
     "/canary?kind=%3Cscript%3E&decky=%00",
     "/canary/t-1",
     "/canary/t-1/part",
     "/jobs",
     "/jobs/j-1",
     "/jobs/j-1/part",
+    "/jobs/j-2",
+    "/jobs/j-2/part",
     "/",
     "/overview/part",
     "/live",
@@ -161,7 +163,7 @@ async fn a_viewer_is_offered_nothing_that_only_administrators_may_do() {
             let posts = tag.attribute("method").is_some_and(|m| m == "post");
             if tag.name == "form"
                 && posts
-                && !["/look", "/logout"].contains(&action)
+                && !["/look", "/logout", "/exports"].contains(&action)
                 && !action.starts_with("/account/")
             {
                 wrong.push(format!("{path}: a form to {action}"));
@@ -389,32 +391,56 @@ async fn whoever_went_back_in_a_list_finds_the_newest_again() {
 }
 
 #[tokio::test]
-async fn exports_do_not_run_in_a_spreadsheet() {
+async fn an_export_is_of_what_the_page_shows_and_is_passed_on_as_a_file() {
     let dashboard = Dashboard::new().await;
-    let page = dashboard.get(Who::Viewer, "/live.csv").await;
-    assert_eq!(page.status, StatusCode::OK);
-    assert!(page.header("content-disposition").starts_with("attachment"));
-    assert_eq!(page.header("x-content-type-options"), "nosniff");
-    let text = page.text();
-    // A cell begins behind a comma or at the beginning of a row, outside quotes.
-    let mut quoted = false;
-    let mut begins = true;
-    for c in text.chars() {
-        match c {
-            '"' => quoted = !quoted,
-            ',' | '\n' if !quoted => begins = true,
-            '\r' if !quoted => {}
-            c => {
-                assert!(
-                    !begins || !"=+-@\t\r\n".contains(c),
-                    "a cell begins with {c:?}: {text}"
-                );
-                begins = false;
-            }
-        }
-        assert!(c != '\0');
+    // What the page's own form would send.
+    let ordered = async |path: &str, format: &str| {
+        let text = dashboard.get(Who::Viewer, path).await.text();
+        let tags = tags(&text);
+        let field = |name: &str| {
+            let mut found = tags.iter().filter(|t| t.attribute("name") == Some(name));
+            found.next_back().unwrap().attribute("value").unwrap()
+        };
+        let encoded = |text: &str| text.replace('%', "%25").replace('&', "%26");
+        let form = format!(
+            "what={}&query={}&here={}&format={format}",
+            field("what"),
+            encoded(field("query")),
+            encoded(field("here")),
+        );
+        dashboard.post(Who::Viewer, "/exports", &form).await
+    };
+    for path in [
+        "/attackers?search=203.0&activity=&sort=active&before=77&evil=1",
+        "/credentials?principal=%22%27%3E%26what%3Dx&before=9",
+        "/live?q=%3Cscript%3E%E2%80%AE&service=ftp&before=3",
+    ] {
+        let done = ordered(path, "csv").await;
+        assert_eq!(done.header("location"), "/jobs/j-2", "{path}");
     }
-    assert!(!quoted && text.contains("alert(1)"), "{text}");
+    let asked = dashboard.api.changes();
+    let asked: Vec<&str> = asked.iter().map(|a| a.body.as_str()).collect();
+    assert_eq!(
+        asked,
+        [
+            r#"{"what":"attackers","format":"csv","filter":{"search":"203.0"}}"#,
+            r#"{"what":"credentials","format":"csv","filter":{"principal":"\"'>&what=x"}}"#,
+            "{\"what\":\"events\",\"format\":\"csv\",\"filter\":{\"q\":\"<script>\u{202e}\",\"service\":\"ftp\"}}",
+        ]
+    );
+    ordered("/live?range=1h", "jsonl").await;
+    let last = dashboard.api.changes().pop().unwrap().body;
+    assert!(last.contains(r#""filter":{"since":"20"#), "{last}");
+    // What is wrong is said on the page that asked.
+    let refused = ordered("/attackers?search=203.0", "hashcat").await;
+    assert_eq!(refused.header("location"), "/attackers?search=203.0");
+    assert!(refused.cookie("decnet_said").is_some());
+    let file = dashboard.get(Who::Viewer, "/jobs/j-2/file").await;
+    assert_eq!(file.header("content-disposition"), "attachment");
+    assert_eq!(file.header("content-length"), "4");
+    assert_eq!(file.header("x-content-type-options"), "nosniff");
+    let missing = dashboard.get(Who::Viewer, "/jobs/j-3/file").await;
+    assert_eq!(missing.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
