@@ -123,9 +123,9 @@ pub(super) struct AttackerItem {
     pub(super) artifact_count: i64,
     pub(super) service_count: i64,
     pub(super) decky_count: i64,
-    /// The first twenty.
+    /// The first twenty by name.
     pub(super) services: Vec<String>,
-    /// The first twenty.
+    /// The first twenty by name.
     pub(super) deckies: Vec<String>,
 }
 
@@ -157,13 +157,6 @@ pub(super) async fn list(
     let newest = api.db.log_latest_id().await?;
     let now = Stamp::now();
     let tag = Tag::new(newest, now);
-    if let Some(body) = api.pages.get(&key, newest) {
-        return Ok(if tag.is_known(&headers) {
-            tag.unchanged()
-        } else {
-            tag.page(body)
-        });
-    }
     let limit = logs::page(None, query.limit)?.limit;
     let order = match query.sort {
         Sort::Recent => Order::Recent,
@@ -175,18 +168,19 @@ pub(super) async fn list(
     if tag.is_known(&headers) {
         return Ok(tag.unchanged());
     }
-    let rows = api.db.attacker_list(&filter, order, after, limit).await?;
-    let full = u32::try_from(rows.len()).is_ok_and(|n| n == limit);
-    let next = rows.last().filter(|_| full).map(|row| {
-        let (value, id) = order.place(row);
-        format!("{value}.{id}")
-    });
-    let items = items(&api.db, rows, now).await?;
-    // A page of texts and numbers always serialises.
-    let body = serde_json::to_vec(&AttackerPage { items, next }).unwrap_or_default();
-    let body = Bytes::from(body);
-    api.pages.put(key, newest, &body);
-    Ok(tag.page(body))
+    let make = async {
+        let rows = api.db.attacker_list(&filter, order, after, limit).await?;
+        let full = u32::try_from(rows.len()).is_ok_and(|n| n == limit);
+        let next = rows.last().filter(|_| full).map(|row| {
+            let (value, id) = order.place(row);
+            format!("{value}.{id}")
+        });
+        let items = items(&api.db, rows, now).await?;
+        // A page of texts and numbers always serialises.
+        let body = serde_json::to_vec(&AttackerPage { items, next }).unwrap_or_default();
+        Ok::<_, Error>(Bytes::from(body))
+    };
+    Ok(tag.page(api.pages.get_or(key, newest, make).await?))
 }
 
 /// Rows with what they touched.

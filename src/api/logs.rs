@@ -206,13 +206,11 @@ pub(super) async fn list(
     if tag.is_known(&headers) {
         return Ok(tag.unchanged());
     }
-    if let Some(body) = api.pages.get(&raw, newest) {
-        return Ok(tag.page(body));
-    }
-    let rows = api.db.log_list(&filter, page).await?;
-    let body = Bytes::from(json_page(&rows, page));
-    api.pages.put(raw, newest, &body);
-    Ok(tag.page(body))
+    let make = async {
+        let rows = api.db.log_list(&filter, page).await?;
+        Ok::<_, Error>(Bytes::from(json_page(&rows, page)))
+    };
+    Ok(tag.page(api.pages.get_or(raw, newest, make).await?))
 }
 
 /// A finished JSON body.
@@ -319,9 +317,6 @@ pub(super) async fn histogram(
 ) -> Result<Response, Error> {
     let key = format!("histogram?{}", raw.unwrap_or_default());
     let newest = api.db.log_latest_id().await?;
-    if let Some(body) = api.pages.get(&key, newest) {
-        return Ok(reply(body));
-    }
     let interval = query.interval_minutes;
     if interval.is_some_and(|minutes| !(1..=525_600).contains(&minutes)) {
         return Err(Error::bad_request("interval_minutes takes 1 to 525600."));
@@ -352,11 +347,12 @@ pub(super) async fn histogram(
         ..LogQuery::default()
     }
     .filter()?;
-    let found = bars(&api, &filter, width, Stamp::now()).await?;
-    // Times and numbers always serialise.
-    let body = Bytes::from(serde_json::to_vec(&found).unwrap_or_default());
-    api.pages.put(key, newest, &body);
-    Ok(reply(body))
+    let make = async {
+        let found = bars(&api, &filter, width, Stamp::now()).await?;
+        // Times and numbers always serialise.
+        Ok::<_, Error>(Bytes::from(serde_json::to_vec(&found).unwrap_or_default()))
+    };
+    Ok(reply(api.pages.get_or(key, newest, make).await?))
 }
 
 /// A histogram of what matches; of the last day unless the filter says otherwise.

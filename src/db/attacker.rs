@@ -234,7 +234,7 @@ impl Db {
             .map_err(attempt("counting attackers"))
     }
 
-    /// The services and deckies that these addresses touched, the first of each.
+    /// The services and deckies that these addresses touched, the first of each by name.
     ///
     /// # Errors
     /// When the database cannot be read.
@@ -247,27 +247,28 @@ impl Db {
             ("attacker_services", "service"),
             ("attacker_deckies", "decky"),
         ] {
-            let mut sql =
-                QueryBuilder::new(format!("select ip, {column} from {table} where ip in ("));
+            // One row an address and nothing but the key's index: a page of fifty who were
+            // everywhere has thousands of places. Names hold no white space.
+            let mut sql = QueryBuilder::new(format!(
+                "select ip, string_agg({column}, ' ' order by {column}) from {table} where ip in ("
+            ));
             let mut list = sql.separated(", ");
             for row in rows {
                 list.push_bind(&row.ip);
             }
-            sql.push(") order by ip, first_seen");
+            sql.push(") group by ip");
             let found: Vec<(String, String)> = sql
                 .build_query_as()
                 .fetch_all(&self.pool)
                 .await
                 .map_err(attempt("reading what attackers touched"))?;
-            for (ip, name) in found {
+            for (ip, names) in found {
+                let names = names.split(' ').take(NAMES).map(str::to_owned).collect();
                 let (services, deckies) = touched.entry(ip).or_default();
-                let names = if column == "service" {
-                    services
+                if column == "service" {
+                    *services = names;
                 } else {
-                    deckies
-                };
-                if names.len() < NAMES {
-                    names.push(name);
+                    *deckies = names;
                 }
             }
         }

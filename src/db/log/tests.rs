@@ -429,7 +429,7 @@ async fn attackers_from_before_countries_were_known_are_located() {
     let events = [
         from(1, "193.0.6.139"),
         from(2, "10.1.2.3"),
-        from(3, "2001:67c:2e8::1"),
+        from(4, "2001:67c:2e8::1"),
     ];
     insert(&db, &events).await;
     let country = async |ip: &str| db.attacker_get(ip).await.unwrap().unwrap().country;
