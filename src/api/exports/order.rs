@@ -1,8 +1,9 @@
 //! What may be exported: which list, in which form, under which conditions. An order is
 //! kept in its job's row as it was given, and read from there whenever the export begins.
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::pages::{Pages, Place};
@@ -141,21 +142,27 @@ pub(in crate::api) enum ExportOrder {
     /// Captured events, as csv or jsonl.
     Events {
         format: ExportFormat,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "object")]
         filter: EventFilter,
     },
     /// Attackers, as csv or jsonl.
     Attackers {
         format: ExportFormat,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "object")]
         filter: AttackersFilter,
     },
     /// Captured credentials, in any format.
     Credentials {
         format: ExportFormat,
-        #[serde(default)]
+        #[serde(default, deserialize_with = "object")]
         filter: CredentialsFilter,
     },
+}
+
+/// Conditions are told by name; a struct's own reader would take a list of them, too.
+fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<T, D::Error> {
+    let members = Map::deserialize(from)?;
+    serde_json::from_value(Value::Object(members)).map_err(D::Error::custom)
 }
 
 impl ExportOrder {
@@ -178,7 +185,7 @@ impl ExportOrder {
     pub(super) fn is_of_all(&self) -> bool {
         let order: Value = serde_json::from_str(&self.stored()).unwrap_or_default();
         let filter = order["filter"].as_object();
-        filter.is_some_and(serde_json::Map::is_empty)
+        filter.is_some_and(Map::is_empty)
     }
 
     /// The word for the list.
@@ -270,6 +277,10 @@ mod tests {
             ),
             (r#"{"what":"events","format":"xml"}"#, "`csv`, `jsonl`"),
             (r#"{"what":"events"}"#, "format"),
+            (
+                r#"{"what":"credentials","format":"csv","filter":[null,null]}"#,
+                "expected a map",
+            ),
             (
                 r#"{"what":"events","format":"csv","filter":{"limit":3}}"#,
                 "unknown field `limit`, expected one of `decky`",
