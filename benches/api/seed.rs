@@ -12,6 +12,7 @@ use decnet::decoy::session::new_id;
 use decnet::model::{Credential, Event, Flow, Proto, Severity, Stamp};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, SqliteConnection};
 
 const DECKIES: u32 = 40;
 /// Events per attacker.
@@ -88,8 +89,32 @@ impl Seeded {
         Ipv4Addr::from(0x0b00_0000 + number % self.attackers() * 7)
     }
 
+    async fn connect(&self) -> SqliteConnection {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.database());
+        options.connect().await.unwrap()
+    }
+
+    /// Takes away what makes filling slow and is quickly made in the end. Returns how.
+    async fn drop_indexes(&self) -> Vec<String> {
+        let mut connection = self.connect().await;
+        let indexes: Vec<(String, String)> = sqlx::query_as(
+            "select name, sql from sqlite_master where type = 'index' and sql is not null
+                 and tbl_name in ('logs', 'attack_sessions', 'credentials')",
+        )
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+        for (name, _) in &indexes {
+            let drop = sqlx::AssertSqlSafe(format!("drop index {name}"));
+            connection.execute(drop).await.unwrap();
+        }
+        connection.close().await.unwrap();
+        indexes.into_iter().map(|(_, sql)| sql).collect()
+    }
+
     async fn fill(&self) {
         let db = Db::open_for_bulk(&self.database()).await.unwrap();
+        let indexes = self.drop_indexes().await;
         let mut source = Source::new(self);
         let began = Instant::now();
         let (mut stored, mut told) = (0, 0);
@@ -115,6 +140,14 @@ impl Seeded {
                 (told, storing) = (stored, Duration::ZERO);
             }
         }
+        let mut connection = self.connect().await;
+        for index in indexes {
+            connection
+                .execute(sqlx::AssertSqlSafe(index))
+                .await
+                .unwrap();
+        }
+        connection.close().await.unwrap();
         let indexing = Instant::now();
         while db.log_index_words().await.unwrap() > 0 {}
         let rate = self.rows as f64 / indexing.elapsed().as_secs_f64();
