@@ -126,8 +126,11 @@ impl Fingerprint {
                 continue;
             };
             any |= matches!(section, Section::Cv | Section::Gl | Section::Au);
+            // The size of a window is its user's whim.
+            let lasting = fields.iter().filter(|(name, _)| !name.starts_with("inner"));
+            let lasting: BTreeMap<_, _> = lasting.collect();
             hash.update(section.as_str());
-            hash.update(serde_json::to_vec(fields).unwrap_or_default());
+            hash.update(serde_json::to_vec(&lasting).unwrap_or_default());
         }
         let digest: [u8; 32] = hash.finalize().into();
         any.then(|| digest.iter().take(16).map(|b| format!("{b:02x}")).collect())
@@ -247,6 +250,13 @@ mod tests {
         let other = parse(BEACON.replace("00ff", "0100").as_bytes()).unwrap();
         assert_eq!(first.id(), moved.id());
         assert_ne!(first.id(), other.id());
+        let sized = |width: u32| {
+            let beacon = format!(
+                r#"{{"cv":{{"hash":"1"}},"scr":{{"width":9,"innerWidth":{width}}},"tz":{{"a":1}}}}"#
+            );
+            parse(beacon.as_bytes()).unwrap().id().unwrap()
+        };
+        assert_eq!(sized(800), sized(640));
         let bare = parse(br#"{"nav":{"a":1},"scr":{"a":1},"tz":{"a":1}}"#).unwrap();
         assert_eq!(bare.id(), None);
     }

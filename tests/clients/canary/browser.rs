@@ -133,7 +133,13 @@ fn the_page_with_a_script_says_what_the_browser_is() {
     let hit = planted.listener.wait("GET", &format!("/c/{SLUG}/b?"));
     let query = hit.target.split_once('?').unwrap().1;
     let again = fingerprint::parse_query(query).unwrap();
-    assert_eq!(again.id(), found.id());
+    for section in [Section::Cv, Section::Ft] {
+        assert_eq!(again.sections[&section], found.sections[&section]);
+    }
+    // A busy machine may have no time for sound or no memory for a second renderer.
+    if again.sections.keys().eq(found.sections.keys()) {
+        assert_eq!(again.id(), found.id(), "{again:?} {found:?}");
+    }
 }
 
 #[test]
