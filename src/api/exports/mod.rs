@@ -1,5 +1,5 @@
 //! `/exports`: a list as a file, however long it is. An order becomes a job that waits for
-//! its turn; one task ([`run`]) carries the orders out, and `/jobs/{id}/file` gives away
+//! its turn; one task ([`mod@run`]) carries the orders out, and `/jobs/{id}/file` gives away
 //! what it made. Nobody waits for a reply, no more than a page of rows is in memory, and
 //! every page is a short read of its own.
 //!
