@@ -67,10 +67,7 @@ pub fn read(root: &Path, name: &Name) -> io::Result<Option<Vec<u8>>> {
 /// # Errors
 /// When the disk refuses.
 pub fn delete(root: &Path, name: &Name) -> io::Result<()> {
-    match fs::remove_file(path(root, name)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    file::remove(&path(root, name))
 }
 
 #[cfg(test)]

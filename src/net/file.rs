@@ -1,9 +1,20 @@
-//! Files that are either wholly written or not there.
+//! Files that are either wholly written or not there, and removing them.
 
-use std::fs::Permissions;
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
+
+/// Removes a file; none is fine.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
 
 /// Replaces `path` with `content`: temporary file beside it, mode set before any byte
 /// is written, fsync, rename, fsync of the directory. The directory must exist.

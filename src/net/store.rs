@@ -292,8 +292,8 @@ impl Store {
             let Some(oldest) = oldest else {
                 return Ok(());
             };
-            remove(&oldest.file(&self.root))?;
-            remove(&oldest.meta(&self.root))?;
+            file::remove(&oldest.file(&self.root))?;
+            file::remove(&oldest.meta(&self.root))?;
             if let Some(entry) = self.forget(&oldest) {
                 let gone = self.evicted.entry(entry.owner).or_default();
                 gone.0 += 1;
@@ -314,7 +314,7 @@ impl Store {
                 let entry = entry?;
                 let text = entry.file_name().to_string_lossy().into_owned();
                 if text.starts_with(TEMPORARY) {
-                    remove(&entry.path())?;
+                    file::remove(&entry.path())?;
                 } else if let Some(name) = Name::parse(&text) {
                     let info = entry.metadata()?;
                     let mut meta = read_meta(&self.root, &name).unwrap_or_default();
@@ -323,7 +323,7 @@ impl Store {
                 } else if let Some(name) = text.strip_suffix(".json").and_then(Name::parse)
                     && !name.file(&self.root).exists()
                 {
-                    remove(&entry.path())?;
+                    file::remove(&entry.path())?;
                 }
             }
         }
@@ -431,13 +431,6 @@ fn make_dir(dir: &Path) -> io::Result<()> {
             make_dir(dir)
         }
         Err(error) => Err(error),
-    }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

@@ -118,6 +118,7 @@ fn the_worker_does_what_is_due_and_nothing_twice() {
     });
     worker.kill().unwrap();
     worker.wait().unwrap();
+    assert_eq!(spool(host.dir.path()).lines().count(), 1);
     // The kill may fall between the marker and its settling, which the next look catches
     // up with; the marker it writes again is the same event.
     host.run(&["mutator", "--once"]);

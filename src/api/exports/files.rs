@@ -36,7 +36,7 @@ pub(super) fn begin(dir: &Path, id: &str) -> io::Result<File> {
         Err(error) => return Err(error),
     }
     let path = part(dir, id);
-    remove(&path)?;
+    file::remove(&path)?;
     let mut options = OpenOptions::new();
     let file = options
         .write(true)
@@ -61,7 +61,7 @@ pub(super) fn finish(dir: &Path, id: &str) -> io::Result<()> {
 /// # Errors
 /// When the disk refuses.
 pub(super) fn abandon(dir: &Path, id: &str) -> io::Result<()> {
-    remove(&part(dir, id))
+    file::remove(&part(dir, id))
 }
 
 /// Whether the disk has more than the reserve.
@@ -89,17 +89,10 @@ pub(super) fn clear(dir: &Path, kept: &HashSet<String>) -> io::Result<()> {
         let name = entry.file_name();
         let stays = name.to_str().is_some_and(|name| kept.contains(name));
         if !stays && !entry.file_type()?.is_dir() {
-            remove(&entry.path())?;
+            file::remove(&entry.path())?;
         }
     }
     Ok(())
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

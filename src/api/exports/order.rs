@@ -173,19 +173,23 @@ impl ExportOrder {
 
     /// As it is kept: conditions that are none left out.
     pub(super) fn stored(&self) -> String {
+        self.asked().to_string()
+    }
+
+    fn asked(&self) -> Value {
         // An order is made of texts, so it always serialises.
         let mut order = serde_json::to_value(self).unwrap_or_default();
         if let Some(filter) = order.get_mut("filter").and_then(Value::as_object_mut) {
             filter.retain(|_, value| !(value.is_null() || *value == ""));
         }
-        order.to_string()
+        order
     }
 
     /// Whether it is about everything there is.
     pub(super) fn is_of_all(&self) -> bool {
-        let order: Value = serde_json::from_str(&self.stored()).unwrap_or_default();
-        let filter = order["filter"].as_object();
-        filter.is_some_and(Map::is_empty)
+        self.asked()["filter"]
+            .as_object()
+            .is_some_and(Map::is_empty)
     }
 
     /// The word for the list.

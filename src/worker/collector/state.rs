@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -209,10 +209,10 @@ impl Memory {
         state.generation += 1;
         // One left over from a kill belongs to a state that never was.
         let path = self.journal_path(state.generation);
-        remove(&path)?;
+        file::remove(&path)?;
         let text = serde_json::to_vec(state).map_err(io::Error::other)?;
         file::write_volatile(&self.path, &text, 0o640)?;
-        remove(&old)?;
+        file::remove(&old)?;
         let journal = OpenOptions::new()
             .append(true)
             .create(true)
@@ -242,13 +242,6 @@ impl Memory {
         self.journal_bytes += line.len() as u64;
         state.apply(change);
         Ok(())
-    }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use decnet::canary::fingerprint::{self, Section, Value};
+use decnet::canary::fingerprint::{self, Fingerprint, Section, Value};
 use decnet::canary::{Kind, instrument};
 
 use super::listener::Listener;
@@ -133,13 +133,19 @@ fn the_page_with_a_script_says_what_the_browser_is() {
     let hit = planted.listener.wait("GET", &format!("/c/{SLUG}/b?"));
     let query = hit.target.split_once('?').unwrap().1;
     let again = fingerprint::parse_query(query).unwrap();
+    // A busy machine may have no time for sound or no memory for a second renderer: what
+    // both told makes one identity, and the drawing and the fonts are told always.
+    let both = |one: &Fingerprint, other: &Fingerprint| {
+        let mut one = one.clone();
+        one.sections
+            .retain(|section, _| other.sections.contains_key(section));
+        one
+    };
+    let (first, second) = (both(&found, &again), both(&again, &found));
     for section in [Section::Cv, Section::Ft] {
-        assert_eq!(again.sections[&section], found.sections[&section]);
+        assert!(second.sections.contains_key(&section), "{again:?}");
     }
-    // A busy machine may have no time for sound or no memory for a second renderer.
-    if again.sections.keys().eq(found.sections.keys()) {
-        assert_eq!(again.id(), found.id(), "{again:?} {found:?}");
-    }
+    assert_eq!(second.id(), first.id(), "{again:?} {found:?}");
 }
 
 #[test]
