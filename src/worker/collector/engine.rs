@@ -39,6 +39,9 @@ const TURN_MAX: usize = 8 * 1024 * 1024;
 /// Least time between two remembered moments; logrotate's copy and truncation lie closer
 /// together than those that are remembered.
 const MOMENT: Duration = Duration::from_secs(2);
+/// Looks at the event files before giving up. Each one but the last met a step of a
+/// rotation, which has a handful.
+const LOOKS: u32 = 50;
 /// How often what was shed from one source is reported, microseconds.
 const SHED_EVERY: i64 = 1_000_000;
 /// Shortest event line: a spool holds at most so many of its bytes' worth.
@@ -86,6 +89,8 @@ pub(super) struct Engine {
     resume: String,
     pending: Option<Pending>,
     replay: Option<Replay>,
+    /// A rotation lost lines, and they are not being read again yet.
+    lost: bool,
     /// What was saved last.
     state: State,
     remembered: Instant,
@@ -131,6 +136,7 @@ impl Engine {
             resume: String::new(),
             pending: None,
             replay: None,
+            lost: false,
             state,
             remembered: Instant::now(),
             keep: false,
@@ -140,7 +146,7 @@ impl Engine {
             buffer: Vec::new(),
         };
         let now = engine.state.now.clone();
-        engine.go_back(now)?;
+        engine.go_back(&now)?;
         Ok(engine)
     }
 
@@ -155,31 +161,23 @@ impl Engine {
 
     /// Goes on from `now`, or from the latest earlier moment up to which both files are
     /// complete; what they hold beyond it will be skipped.
-    fn go_back(&mut self, now: Moment) -> anyhow::Result<()> {
-        let complete = |m: &Moment| self.log.covers(&m.log) && self.json.covers(&m.json);
-        let from = if complete(&now) {
-            now
-        } else {
-            // Right after a rotation a file was empty: then the copy and the file are all
-            // there is since. With no such moment either, the readings stand.
-            let begun = |m: &Moment| {
-                (m.log.bytes == 0 || self.log.covers(&m.log))
-                    && (m.json.bytes == 0 || self.json.covers(&m.json))
-            };
-            let history = &self.state.history;
-            let found =
-                (history.iter().rposition(complete)).or_else(|| history.iter().rposition(begun));
-            found.and_then(|at| history.get(at).cloned()).unwrap_or(now)
-        };
+    fn go_back(&mut self, now: &Moment) -> anyhow::Result<()> {
         self.pending = None;
-        let replay = Replay {
-            log: self.log.since(&from.log).context("reading the event log")?,
-            json: self
-                .json
-                .since(&from.json)
-                .context("reading the event log")?,
-            from: from.clone(),
+        let mut looks = 0;
+        let replay = loop {
+            if let Some(replay) = self.look_back(now)? {
+                break replay;
+            }
+            looks += 1;
+            anyhow::ensure!(
+                looks < LOOKS,
+                "the event files were rotated {LOOKS} times while they were read"
+            );
+            // Takes in the new state; what it tells is known already.
+            self.log.check().context("looking at the event log")?;
+            self.json.check().context("looking at the event log")?;
         };
+        let from = replay.from.clone();
         self.known.extend(from.sources);
         self.sources.clear();
         if let Err(error) = self.discover() {
@@ -197,6 +195,32 @@ impl Engine {
             self.remember();
         }
         self.save_all()
+    }
+
+    /// Where to go back to, and what the files hold beyond it; `None` when logrotate was
+    /// at work meanwhile, so that both may not belong together.
+    fn look_back(&self, now: &Moment) -> anyhow::Result<Option<Replay>> {
+        let log = self.log.glance().context("reading the event log")?;
+        let json = self.json.glance().context("reading the event log")?;
+        let complete = |m: &Moment| log.covers(&m.log) && json.covers(&m.json);
+        // Right after a rotation a file was empty: then the copy and the file are all
+        // there is since. With no such moment either, the readings stand.
+        let begun = |m: &Moment| {
+            (m.log.bytes == 0 || log.covers(&m.log)) && (m.json.bytes == 0 || json.covers(&m.json))
+        };
+        let history = &self.state.history;
+        let from = std::iter::once(now)
+            .chain(history.iter().rev())
+            .find(|m| complete(m))
+            .or_else(|| history.iter().rev().find(|m| begun(m)))
+            .unwrap_or(now);
+        let replay = Replay {
+            log: log.since(&from.log).context("reading the event log")?,
+            json: json.since(&from.json).context("reading the event log")?,
+            from: from.clone(),
+        };
+        let still = log.holds().and_then(|log| Ok(log && json.holds()?));
+        Ok(still.context("looking at the event log")?.then_some(replay))
     }
 
     /// Keeps the present moment as one to go back to, with the next saving.
@@ -410,7 +434,7 @@ impl Engine {
             .pending
             .as_ref()
             .is_some_and(|p| p.log_done + p.json_done > 0);
-        let (mut lost, mut rotated) = (false, false);
+        let mut rotated = false;
         for sink in [&mut self.log, &mut self.json] {
             let path = sink.path().display().to_string();
             let found = sink.check().with_context(|| format!("looking at {path}"))?;
@@ -419,24 +443,26 @@ impl Engine {
                 Writer::Intact => {}
                 Writer::Rotated => {
                     tracing::info!("{path} was rotated");
-                    lost |= torn;
+                    self.lost |= torn;
                 }
                 Writer::Lost(bytes) => {
                     tracing::info!(
                         "{path} was rotated; its copy missed {bytes} bytes, writing them again"
                     );
-                    lost = true;
+                    self.lost = true;
                 }
                 Writer::Emptied => tracing::warn!("{path} was emptied by somebody"),
             }
         }
-        if lost {
+        if self.lost {
             // What the memory says; the sinks adopted what they found.
             let now = match &self.replay {
                 Some(replay) => replay.from.clone(),
                 None => self.state.now.clone(),
             };
-            return self.go_back(now);
+            self.go_back(&now)?;
+            self.lost = false;
+            return Ok(());
         }
         if rotated && self.replay.is_none() && self.pending.is_none() {
             self.remember();

@@ -107,43 +107,17 @@ impl Sink {
         }
     }
 
-    /// Whether everything that was written up to `known` is still to be found, here or
-    /// in the rotated copy. An empty file tells nothing: what was in it may have been
-    /// rotated away.
-    pub(super) fn covers(&self, known: &Written) -> bool {
-        known.bytes > 0 && (self.continues(known) || self.copy_of(known).is_some())
-    }
-
-    fn continues(&self, known: &Written) -> bool {
-        known.bytes <= self.bytes && mark(&self.mark).starts_with(&known.mark)
-    }
-
-    /// The rotated copy, if it is that of `known` and reaches as far.
-    fn copy_of(&self, known: &Written) -> Option<File> {
-        let file = File::open(tail::copy_path(&self.path)).ok()?;
-        let head = tail::head(&file, MARK_BYTES).ok()?;
-        let reaches = file.metadata().ok()?.len() >= known.bytes;
-        (reaches && mark(&head).starts_with(&known.mark)).then_some(file)
-    }
-
-    /// The ids of all events written after `known`; of all there are when `known` is not
-    /// to be found.
-    pub(super) fn since(&self, known: &Written) -> io::Result<Seen> {
-        let mut seen = Seen::default();
-        if known.bytes > 0 && self.continues(known) {
-            collect(&self.file, known.bytes, &mut seen)?;
-            return Ok(seen);
-        }
-        match self.copy_of(known).filter(|_| known.bytes > 0) {
-            Some(copy) => collect(&copy, known.bytes, &mut seen)?,
-            None => match File::open(tail::copy_path(&self.path)) {
-                Ok(copy) => collect(&copy, 0, &mut seen)?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            },
-        }
-        collect(&self.file, 0, &mut seen)?;
-        Ok(seen)
+    /// The file and its rotated copy as they are now, for [`Glance`]'s questions.
+    pub(super) fn glance(&self) -> io::Result<Glance<'_>> {
+        let copy = match File::open(tail::copy_path(&self.path)) {
+            Ok(file) => Some(Copy {
+                head: mark(&tail::head(&file, MARK_BYTES)?),
+                file,
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Glance { sink: self, copy })
     }
 
     /// Waits until the disk has it.
@@ -154,6 +128,78 @@ impl Sink {
     /// The file's name, for messages.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// One look at an event file and its newest rotated copy. A rotation that goes on
+/// meanwhile moves the copy away and empties the file: what was asked counts only if
+/// [`Glance::holds`] afterwards.
+#[derive(Debug)]
+pub(super) struct Glance<'a> {
+    sink: &'a Sink,
+    copy: Option<Copy>,
+}
+
+#[derive(Debug)]
+struct Copy {
+    file: File,
+    head: String,
+}
+
+impl Glance<'_> {
+    /// Whether everything that was written up to `known` is still to be found, in the
+    /// file or in the copy. An empty file tells nothing: what was in it may have been
+    /// rotated away.
+    pub(super) fn covers(&self, known: &Written) -> bool {
+        known.bytes > 0 && (self.continues(known) || self.copy_of(known).is_some())
+    }
+
+    fn continues(&self, known: &Written) -> bool {
+        known.bytes <= self.sink.bytes && mark(&self.sink.mark).starts_with(&known.mark)
+    }
+
+    /// The rotated copy, if it is that of `known` and reaches as far.
+    fn copy_of(&self, known: &Written) -> Option<&File> {
+        let copy = self.copy.as_ref()?;
+        let reaches = copy.file.metadata().ok()?.len() >= known.bytes;
+        (reaches && copy.head.starts_with(&known.mark)).then_some(&copy.file)
+    }
+
+    /// The ids of all events written after `known`; of all there are when `known` is not
+    /// to be found.
+    pub(super) fn since(&self, known: &Written) -> io::Result<Seen> {
+        let mut seen = Seen::default();
+        let file = &self.sink.file;
+        if known.bytes > 0 && self.continues(known) {
+            collect(file, known.bytes, &mut seen)?;
+            return Ok(seen);
+        }
+        match self.copy_of(known).filter(|_| known.bytes > 0) {
+            Some(copy) => collect(copy, known.bytes, &mut seen)?,
+            None => {
+                if let Some(copy) = &self.copy {
+                    collect(&copy.file, 0, &mut seen)?;
+                }
+            }
+        }
+        collect(file, 0, &mut seen)?;
+        Ok(seen)
+    }
+
+    /// Whether the file and its copy are still those that were looked at.
+    pub(super) fn holds(&self) -> io::Result<bool> {
+        let id = |m: fs::Metadata| (m.dev(), m.ino());
+        let now = match fs::metadata(tail::copy_path(&self.sink.path)) {
+            Ok(copy) => Some(id(copy)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        // An open file keeps its number: no later copy can have the same.
+        let then = match &self.copy {
+            Some(copy) => Some(id(copy.file.metadata()?)),
+            None => None,
+        };
+        Ok(now == then && self.sink.file.metadata()?.len() >= self.sink.bytes)
     }
 }
 
@@ -174,5 +220,51 @@ fn collect(file: &File, from: u64, seen: &mut Seen) -> io::Result<()> {
         }
         at += lines.used() as u64;
         skipping = lines.skipping();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tail::copy_path;
+
+    fn line(n: u32) -> String {
+        format!("<134>1 t d s - k [relay@55555 eid=\"{n:026}\"] {n:040}\n")
+    }
+
+    fn append(sink: &mut Sink, numbers: std::ops::Range<u32>) {
+        let text: String = numbers.map(line).collect();
+        sink.append(text.as_bytes(), &mut 0).unwrap();
+    }
+
+    /// logrotate works on the second file while the first one's loss is made good: what
+    /// was looked at stays readable, and it is noticed that it is no longer the truth.
+    #[test]
+    fn a_rotation_under_a_look_is_noticed_and_the_look_sees_what_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let mut sink = Sink::open(&path).unwrap();
+        append(&mut sink, 0..3);
+        let known = sink.written();
+        append(&mut sink, 3..5);
+        fs::copy(&path, copy_path(&path)).unwrap();
+        sink.file.set_len(0).unwrap();
+        assert_eq!(sink.check().unwrap(), Writer::Rotated);
+        append(&mut sink, 5..6);
+
+        let look = sink.glance().unwrap();
+        assert!(look.covers(&known) && look.holds().unwrap());
+        assert_eq!(look.since(&known).unwrap().len(), 3);
+        // The copy is moved away, a new one begun; the file is emptied at last.
+        fs::remove_file(copy_path(&path)).unwrap();
+        assert!(look.covers(&known) && !look.holds().unwrap());
+        assert_eq!(look.since(&known).unwrap().len(), 3);
+        fs::copy(&path, copy_path(&path)).unwrap();
+        assert!(!look.holds().unwrap());
+        assert!(!sink.glance().unwrap().covers(&known));
+        let look = sink.glance().unwrap();
+        assert!(look.holds().unwrap());
+        sink.file.set_len(0).unwrap();
+        assert!(!look.holds().unwrap());
     }
 }
