@@ -1,7 +1,8 @@
 //! The API under load: `cargo bench --bench api`. A database of 5,000,000 events of
 //! 100,000 attackers is made once (several minutes), then the real program is asked over
 //! 64 connections for one thing after the other, twice, and its memory looked at before,
-//! between and after. Budgets: 20,000 req/s for `/health`, 4,000 req/s with a p99 below
+//! between and after; a last round asks for pages while 500 events a second are stored.
+//! Budgets: 20,000 req/s for `/health`, 4,000 req/s with a p99 below
 //! 50 ms for pages of events and attackers, 60 MiB resident and flat.
 //!
 //! `DECNET_BENCH_ROWS` makes a smaller database, `DECNET_BENCH_SECONDS` asks each thing
@@ -15,6 +16,7 @@
 )]
 
 mod client;
+mod live;
 mod seed;
 
 use std::fs;
@@ -27,10 +29,13 @@ use client::{Ask, Run};
 use decnet::db::Db;
 use decnet::db::user::Role;
 use decnet::model::Stamp;
+use live::Live;
 use seed::Seeded;
 use sha2::{Digest, Sha256};
 
 const TOKEN: &str = "a-token-of-the-bench";
+/// Events a second of the last round.
+const LIVE: usize = 500;
 const MINUTE: i64 = 60_000_000;
 
 fn main() {
@@ -48,22 +53,45 @@ fn main() {
     });
     let api = Api::start(&seeded);
     api.memory("before");
+    let ask = |what: &str, login: bool, ask: &Ask| {
+        let before = api.cpu_seconds();
+        let token = login.then_some(TOKEN);
+        let run = runtime.block_on(client::run(api.address, token, ask, time));
+        tell(what, &run, api.cpu_seconds() - before);
+    };
+    let heading = |round: &str| {
+        let (many, seconds) = (client::CONNECTIONS, time.as_secs());
+        println!("{round}, {many} connections, {seconds} s each:");
+    };
     for round in ["first", "second"] {
-        println!(
-            "{round} round, {} connections, {} s each:",
-            client::CONNECTIONS,
-            time.as_secs()
-        );
-        for (what, login, ask) in questions(&seeded) {
+        heading(&format!("{round} round"));
+        for (what, login, asked) in questions(&seeded) {
             if what.contains(&only) {
-                let before = api.cpu_seconds();
-                let token = login.then_some(TOKEN);
-                let run = runtime.block_on(client::run(api.address, token, &ask, time));
-                tell(what, &run, api.cpu_seconds() - before);
+                ask(what, login, &asked);
             }
         }
         api.memory(&format!("after the {round} round"));
     }
+    let stored = || runtime.block_on(newest(&seeded));
+    let (began, before) = (Instant::now(), stored());
+    let live = Live::start(seeded.clone(), LIVE);
+    heading(&format!("while {LIVE} events a second are written"));
+    for (what, login, asked) in questions(&seeded) {
+        if what.contains(&only) && !what.starts_with("/logs?q") {
+            ask(what, login, &asked);
+        }
+    }
+    let rate = (stored() - before) as f64 / began.elapsed().as_secs_f64();
+    println!("stored meanwhile: {rate:.0} events a second");
+    drop(live);
+    api.memory("after the live round");
+}
+
+async fn newest(seeded: &Seeded) -> i64 {
+    let db = Db::open(&seeded.database()).await.unwrap();
+    let newest = db.log_latest_id().await.unwrap();
+    db.close().await;
+    newest
 }
 
 fn setting(name: &str) -> Option<u64> {

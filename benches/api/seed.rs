@@ -35,6 +35,7 @@ const COMMANDS: [&str; 4] = [
 ];
 
 /// A state directory with a full database.
+#[derive(Clone)]
 pub(crate) struct Seeded {
     pub(crate) dir: PathBuf,
     pub(crate) rows: u64,
@@ -163,7 +164,7 @@ impl Seeded {
 }
 
 /// Events of connections that overlap, in the order of time.
-struct Source<'a> {
+pub(crate) struct Source<'a> {
     seeded: &'a Seeded,
     rng: StdRng,
     made: u64,
@@ -179,7 +180,7 @@ struct Connection {
 }
 
 impl<'a> Source<'a> {
-    fn new(seeded: &'a Seeded) -> Self {
+    pub(crate) fn new(seeded: &'a Seeded) -> Self {
         let (rng, open) = (StdRng::seed_from_u64(7), Vec::new());
         Self {
             seeded,
@@ -189,7 +190,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn next(&mut self) -> Event {
+    pub(crate) fn next(&mut self) -> Event {
         if self.open.len() < OPEN {
             let connection = self.connect();
             self.open.push(connection);

@@ -11,6 +11,8 @@ use super::{Error, Purpose, Result};
 use crate::config::Database;
 use crate::net::{file, lock};
 
+/// Most connections of a process.
+const CONNECTIONS: u32 = 4;
 /// Page cache of a connection, KiB: what an idle worker may cost.
 const SMALL_CACHE_KIB: u32 = 1024;
 /// Page cache of the worker that writes in bulk, KiB; grows only as it is used.
@@ -23,13 +25,20 @@ const BULK_WAL_PAGES: u32 = 8000;
 
 pub(super) async fn open(path: &Path, purpose: Purpose) -> Result<SqlitePool> {
     match purpose {
-        Purpose::Work => open_with(path, SMALL_CACHE_KIB, WAL_PAGES).await,
-        Purpose::Bulk => open_with(path, BULK_CACHE_KIB, BULK_WAL_PAGES).await,
+        Purpose::Work => open_with(path, SMALL_CACHE_KIB, WAL_PAGES, CONNECTIONS).await,
+        // A second connection would get every other batch, and a connection forgets its
+        // page cache when another has written.
+        Purpose::Bulk => open_with(path, BULK_CACHE_KIB, BULK_WAL_PAGES, 1).await,
         Purpose::Reading => open_for_reading(path).await,
     }
 }
 
-async fn open_with(path: &Path, cache_kib: u32, wal_pages: u32) -> Result<SqlitePool> {
+async fn open_with(
+    path: &Path,
+    cache_kib: u32,
+    wal_pages: u32,
+    connections: u32,
+) -> Result<SqlitePool> {
     let prepare = |source| Error::Prepare {
         path: path.to_owned(),
         source,
@@ -60,7 +69,7 @@ async fn open_with(path: &Path, cache_kib: u32, wal_pages: u32) -> Result<Sqlite
         .pragma("cache_size", format!("-{cache_kib}"))
         .pragma("wal_autocheckpoint", wal_pages.to_string());
     let pool = SqlitePoolOptions::new()
-        .max_connections(4)
+        .max_connections(connections)
         .min_connections(0)
         .idle_timeout(Duration::from_secs(60))
         .connect_with(options)

@@ -296,7 +296,9 @@ async fn write_attackers(
 }
 
 async fn write_services(tx: &mut Connection, services: &HashMap<(&str, &str), Sum>) -> Result<()> {
-    let rows: Vec<_> = services.iter().collect();
+    let mut rows: Vec<_> = services.iter().collect();
+    // In the order of their key.
+    rows.sort_unstable_by_key(|(key, _)| **key);
     for chunk in rows.chunks(ROWS) {
         let sql = values_sql(
             "insert into attacker_services (ip, service, events, commands, logins, first_seen,
@@ -330,7 +332,9 @@ async fn write_services(tx: &mut Connection, services: &HashMap<(&str, &str), Su
 }
 
 async fn write_deckies(tx: &mut Connection, deckies: &HashMap<(&str, &str), Sum>) -> Result<()> {
-    let rows: Vec<_> = deckies.iter().collect();
+    let mut rows: Vec<_> = deckies.iter().collect();
+    // In the order of their key.
+    rows.sort_unstable_by_key(|(key, _)| **key);
     for chunk in rows.chunks(ROWS) {
         let sql = values_sql(
             "insert into attacker_deckies (ip, decky, events, first_seen, last_seen)",
@@ -362,7 +366,9 @@ async fn write_minutes(
     tx: &mut Connection,
     minutes: &HashMap<(i64, &str, &str), (i64, i64)>,
 ) -> Result<()> {
-    let rows: Vec<_> = minutes.iter().collect();
+    let mut rows: Vec<_> = minutes.iter().collect();
+    // In the order of their key.
+    rows.sort_unstable_by_key(|(key, _)| **key);
     for chunk in rows.chunks(ROWS) {
         let sql = values_sql(
             "insert into log_minutes (minute, decky, service, count, hits)",

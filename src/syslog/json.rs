@@ -130,6 +130,13 @@ pub fn to_json(event: &Event, raw_line: &str) -> String {
     serde_json::to_string(&record).unwrap_or_default()
 }
 
+/// The `fields` of [`to_json`] alone.
+#[must_use]
+pub fn fields_json(event: &Event) -> String {
+    // An object of texts always serialises.
+    serde_json::to_string(&Fields(event)).unwrap_or_default()
+}
+
 /// Reads one JSON object as [`to_json`] wrote it.
 ///
 /// # Errors

@@ -14,5 +14,5 @@ mod json;
 mod line;
 pub mod spool;
 
-pub use json::{from_json, to_json};
+pub use json::{fields_json, from_json, to_json};
 pub use line::{Bad, parse, write};

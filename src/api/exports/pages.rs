@@ -5,12 +5,13 @@
 use super::order::ExportFormat;
 use crate::api::attackers::{self, AttackerItem};
 use crate::api::credentials::CredentialItem;
-use crate::api::logs::{self, LogItem};
+use crate::api::logs;
 use crate::db::attacker::AttackerFilter;
 use crate::db::credential::{CredentialFilter, CredentialRow};
 use crate::db::log::{LogFilter, LogRow};
 use crate::db::{self, Db, Page};
 use crate::model::{Stamp, csv};
+use crate::syslog;
 
 /// Rows per read.
 const ROWS: u32 = 1000;
@@ -116,27 +117,24 @@ const EVENT: [&str; 10] = [
 ];
 
 fn event(out: &mut String, row: &LogRow, format: ExportFormat) {
-    let json = logs::item(row);
     if format == ExportFormat::Jsonl {
-        return line(out, &json);
+        return line(out, &logs::item(row));
     }
-    // What was written a moment ago can be read, which a test of it holds.
-    let Ok(item) = serde_json::from_str::<LogItem>(&json) else {
-        return;
-    };
+    let event = &row.event;
+    let attacker = event.flow.as_ref().map(|flow| flow.src.ip().to_string());
     csv::row(
         out,
         &[
-            &item.id.to_string(),
-            &item.eid,
-            &item.timestamp,
-            &item.severity.to_string(),
-            &item.decky,
-            &item.service,
-            &item.event_type,
-            item.attacker_ip.as_deref().unwrap_or_default(),
-            &serde_json::Value::Object(item.fields).to_string(),
-            &item.msg,
+            &row.id.to_string(),
+            &event.eid,
+            &event.ts.to_string(),
+            &event.severity.number().to_string(),
+            &event.decky,
+            &event.service,
+            &event.kind,
+            &attacker.unwrap_or_default(),
+            &syslog::fields_json(event),
+            &event.msg,
         ],
     );
 }

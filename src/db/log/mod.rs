@@ -91,14 +91,27 @@ impl Db {
         let mut gathered = Gathered::default();
         let mut tally = Tally::default();
         let before = newest(&mut tx).await?;
-        for chunk in events.chunks(ROWS) {
-            let fresh = insert_chunk(&mut tx, chunk).await?;
+        let mut chunks = events.chunks(ROWS);
+        let mut ready = chunks.next().map(|chunk| (chunk, insertion(chunk)));
+        let mut fresh = Vec::new();
+        while let Some((chunk, statement)) = ready.take() {
+            // While the database is at one chunk, the next is made ready here.
+            let ahead = async {
+                for event in fresh.drain(..) {
+                    gathered.add(event);
+                    tally.add(event);
+                }
+                chunks.next().map(|chunk| (chunk, insertion(chunk)))
+            };
+            let (stored, next) = tokio::join!(insert_chunk(&mut tx, chunk, statement), ahead);
+            fresh = stored?;
+            ready = next;
             done.logs += fresh.len();
             done.known += chunk.len() - fresh.len();
-            for event in fresh {
-                gathered.add(event);
-                tally.add(event);
-            }
+        }
+        for event in fresh {
+            gathered.add(event);
+            tally.add(event);
         }
         done.credentials = gathered.upsert(&mut tx).await?;
         done.attackers = tally.store(&mut tx, &done.credentials).await?;
@@ -208,8 +221,8 @@ async fn newest(tx: &mut Connection) -> Result<i64> {
     newest.map_err(attempt("reading the newest event id"))
 }
 
-/// Inserts up to [`ROWS`] events; returns those that were not there before.
-async fn insert_chunk<'a>(tx: &mut Connection, chunk: &'a [Event]) -> Result<Vec<&'a Event>> {
+/// The statement that inserts up to [`ROWS`] events.
+fn insertion(chunk: &[Event]) -> sql::Query<'_> {
     let sql = values_sql(
         "insert into logs (eid, ts, severity, decky, service, kind, src_ip, src_port, dst_ip,
              dst_port, proto, session, fields, msg)",
@@ -236,7 +249,16 @@ async fn insert_chunk<'a>(tx: &mut Connection, chunk: &'a [Event]) -> Result<Vec
             .bind(fields_json(event))
             .bind(&event.msg);
     }
-    let done = query
+    query
+}
+
+/// Runs that statement; returns the events that were not there before.
+async fn insert_chunk<'a>(
+    tx: &mut Connection,
+    chunk: &'a [Event],
+    statement: sql::Query<'_>,
+) -> Result<Vec<&'a Event>> {
+    let done = statement
         .execute(&mut *tx)
         .await
         .map_err(attempt("storing events"))?;

@@ -17,7 +17,7 @@ use crate::net::tail;
 use crate::syslog;
 
 /// Most bytes read at a time; a longer line is skipped and counted.
-const CHUNK: u64 = 2 * 1024 * 1024;
+const CHUNK: u64 = 8 * 1024 * 1024;
 /// Rotated copies looked through, as many as are kept.
 const COPIES: usize = 9;
 

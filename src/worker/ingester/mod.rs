@@ -32,8 +32,6 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// The watchdog's measure; a batch takes milliseconds unless the disk hangs.
 const PERIOD: Duration = Duration::from_secs(30);
 
-/// Steps of tidying between two looks at the file.
-const STEPS: usize = 8;
 /// How often something too old is looked for.
 const EXPIRE: Duration = Duration::from_secs(600);
 
@@ -154,7 +152,7 @@ impl Ingest {
     /// What waits until there is nothing to store: the index of words, events of a version
     /// that kept fewer tables, and the end of what is too old. New events interrupt it.
     async fn tidy(&mut self) -> anyhow::Result<()> {
-        for _ in 0..STEPS {
+        loop {
             let mut done = self.db.log_index_words().await?;
             done += self.db.log_gather_backlog().await?;
             if let Some(after) = &self.unlocated {
