@@ -18,7 +18,7 @@ const DECKIES: u32 = 40;
 /// Events per attacker.
 const EACH: u64 = 50;
 /// Events per transaction, as many as the ingester takes.
-const BATCH: usize = 3000;
+const BATCH: usize = 10_000;
 /// Connections open at a time.
 const OPEN: usize = 64;
 /// How far back events go.

@@ -316,6 +316,7 @@ fn shown(token: &TokenRow) -> Value {
     let (url, host) = canary::calls(token);
     let at = |stamp: Option<Stamp>| stamp.map(|at| at.to_string());
     json!({
+        "caution": url.as_deref().and_then(canary::caution),
         "id": token.id,
         "kind": token.kind,
         "memo": token.memo,
@@ -356,8 +357,12 @@ fn tell(token: &TokenRow, json: bool) -> anyhow::Result<()> {
     }
     output::line(format!("{}  {}", token.id, token.state().as_str()))?;
     let (url, host) = canary::calls(token);
+    let caution = url.as_deref().and_then(canary::caution);
     for call in [url, host].into_iter().flatten() {
         output::line(format!("  calls {call}"))?;
+    }
+    if let Some(caution) = caution {
+        output::line(format!("  {caution}"))?;
     }
     for path in &token.planted.0 {
         if token.state() == TokenState::Planted {

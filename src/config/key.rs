@@ -316,7 +316,7 @@ pub const KEYS: &[Key] = &[
     key(
         "DECNET_BATCH_SIZE",
         Some(("ingester", "batch_size")),
-        "3000",
+        "10000",
         "Most events the ingester stores in one transaction.",
     ),
     key(

@@ -331,7 +331,7 @@ impl Config {
         };
         let webhook = webhook::read(&mut read);
         let canary = canary::read(&mut read);
-        let batch_size = read.bounded("DECNET_BATCH_SIZE", 1, 100_000, 3000);
+        let batch_size = read.bounded("DECNET_BATCH_SIZE", 1, 100_000, 10_000);
         let batch_wait = read.bounded("DECNET_BATCH_MAX_WAIT_MS", 1, 60_000, 250);
         let retention_logs = read.bounded("DECNET_RETENTION_LOGS_DAYS", 0, 36_500, 90);
         let reconcile = read.bounded("DECNET_RECONCILE_INTERVAL_SEC", 1, 86_400, 30);
@@ -382,7 +382,7 @@ impl Config {
             web,
             webhook,
             canary,
-            batch_size: usize::try_from(batch_size).unwrap_or(3000),
+            batch_size: usize::try_from(batch_size).unwrap_or(10_000),
             batch_max_wait: Duration::from_millis(batch_wait),
             retention_logs_days: u32::try_from(retention_logs).unwrap_or(90),
             collector_max_events,

@@ -19,9 +19,9 @@ const SMALL_CACHE_KIB: u32 = 1024;
 const BULK_CACHE_KIB: u32 = 16 * 1024;
 /// Pages of the WAL after which it is copied into the file, as SQLite would have it.
 const WAL_PAGES: u32 = 1000;
-/// Likewise for the worker that writes in bulk, 32 MiB: each of its batches fills a thousand
-/// pages, and the ends of the indexes would be copied every time.
-const BULK_WAL_PAGES: u32 = 8000;
+/// Likewise for the worker that writes in bulk, 96 MiB: each of its batches writes the same
+/// ends of indexes, and all of them would be copied every time.
+const BULK_WAL_PAGES: u32 = 24_000;
 
 pub(super) async fn open(path: &Path, purpose: Purpose) -> Result<SqlitePool> {
     match purpose {
@@ -66,8 +66,16 @@ async fn open_with(
         // Captured secrets live in this file: a worker's page cache is kept small and
         // freed pages are overwritten.
         .pragma("secure_delete", "fast")
+        // What a statement changed is noted until it ends, in case it fails; in a file that
+        // would be a copy of every page for each 64 rows.
+        .pragma("temp_store", "memory")
         .pragma("cache_size", format!("-{cache_kib}"))
-        .pragma("wal_autocheckpoint", wal_pages.to_string());
+        .pragma("wal_autocheckpoint", wal_pages.to_string())
+        // The file shrinks again when it is begun anew.
+        .pragma(
+            "journal_size_limit",
+            (i64::from(WAL_PAGES) * 4096).to_string(),
+        );
     let pool = SqlitePoolOptions::new()
         .max_connections(connections)
         .min_connections(0)

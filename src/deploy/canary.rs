@@ -5,6 +5,7 @@
 //! A planted file has the mode, the owner and the age its kind suggests. A token that was
 //! taken back goes on telling: whoever made a copy still gives himself away.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -109,6 +110,21 @@ pub fn calls(token: &TokenRow) -> (Option<String>, Option<String>) {
         dns_zone: word("dns_zone"),
     };
     (Some(base.url(&slug)), base.host(&slug))
+}
+
+/// Why nobody elsewhere reaches what a token calls; `None` when they may.
+#[must_use]
+pub fn caution(url: &str) -> Option<&'static str> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split('/').next()?;
+    let host = match authority.strip_prefix('[') {
+        Some(six) => six.split(']').next()?,
+        None => authority.split(':').next()?,
+    };
+    let here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    here.then_some(
+        "only this machine itself reaches that: set DECNET_CANARY_HTTP_BASE, then make the token anew",
+    )
 }
 
 /// Whether this kind can be made with these settings, and what it would need.
@@ -450,6 +466,25 @@ mod tests {
         assert!(matches!(planted, Err(Error::State(_))));
         let revoked = around.revoke(&token, Stamp::now()).await.unwrap();
         assert_eq!(revoked.state().as_str(), "revoked");
+    }
+
+    #[test]
+    fn a_token_that_calls_this_machine_itself_is_told() {
+        for here in [
+            "http://localhost:8088/c/x",
+            "https://127.0.0.1/x",
+            "http://[::1]:8088/x",
+        ] {
+            assert!(caution(here).is_some(), "{here}");
+        }
+        for there in [
+            "http://192.0.2.1:8088/c/x",
+            "https://localhost.example.org/x",
+            "http://[2001:db8::1]/x",
+            "",
+        ] {
+            assert!(caution(there).is_none(), "{there}");
+        }
     }
 
     #[tokio::test]

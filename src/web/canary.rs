@@ -28,6 +28,7 @@ struct Token {
     error: String,
     planted: Vec<String>,
     url: String,
+    caution: String,
     host: String,
     by: String,
     created: When,
@@ -53,6 +54,7 @@ fn token(row: &Value, visitor: &Visitor) -> Token {
             .map(visible)
             .collect(),
         url: word(row, "url"),
+        caution: word(row, "caution"),
         host: word(row, "host"),
         by: word(row, "created_by"),
         created: when(row, "created_at", tz),

@@ -78,6 +78,8 @@ pub(in crate::api) struct Token {
     planted: Vec<String>,
     /// What a call of it asks for.
     url: String,
+    /// Why nobody elsewhere reaches that; null when they may.
+    caution: Option<&'static str>,
     /// The name a call of it asks for; null without a zone.
     host: Option<String>,
     created_by: String,
@@ -97,6 +99,7 @@ impl From<TokenRow> for Token {
         let state = row.state().as_str();
         let (url, host) = deploy::calls(&row);
         Self {
+            caution: url.as_deref().and_then(deploy::caution),
             url: url.unwrap_or_default(),
             host,
             id: row.id,

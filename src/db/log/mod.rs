@@ -80,7 +80,8 @@ impl Db {
         at: &Checkpoint,
         now: Stamp,
     ) -> Result<Inserted> {
-        let fitted = match self.pool.engine() {
+        let engine = self.pool.engine();
+        let fitted = match engine {
             Engine::Sqlite => None,
             Engine::Postgres => fit::fitted(events),
         };
@@ -92,7 +93,7 @@ impl Db {
         let mut tally = Tally::default();
         let before = newest(&mut tx).await?;
         let mut chunks = events.chunks(ROWS);
-        let mut ready = chunks.next().map(|chunk| (chunk, insertion(chunk)));
+        let mut ready = chunks.next().map(|chunk| (chunk, insertion(engine, chunk)));
         let mut fresh = Vec::new();
         while let Some((chunk, statement)) = ready.take() {
             // While the database is at one chunk, the next is made ready here.
@@ -101,7 +102,7 @@ impl Db {
                     gathered.add(event);
                     tally.add(event);
                 }
-                chunks.next().map(|chunk| (chunk, insertion(chunk)))
+                chunks.next().map(|chunk| (chunk, insertion(engine, chunk)))
             };
             let (stored, next) = tokio::join!(insert_chunk(&mut tx, chunk, statement), ahead);
             fresh = stored?;
@@ -222,14 +223,26 @@ async fn newest(tx: &mut Connection) -> Result<i64> {
 }
 
 /// The statement that inserts up to [`ROWS`] events.
-fn insertion(chunk: &[Event]) -> sql::Query<'_> {
-    let sql = values_sql(
-        "insert into logs (eid, ts, severity, decky, service, kind, src_ip, src_port, dst_ip,
-             dst_port, proto, session, fields, msg)",
-        14,
-        chunk.len(),
-        "on conflict (eid) do nothing",
-    );
+fn insertion(engine: Engine, chunk: &[Event]) -> sql::Query<'_> {
+    let rows = chunk.len();
+    let sql = match engine {
+        // The same as below, as no column that must have a value can be without one; but
+        // a statement that may fail half-way keeps a copy of every page it changes.
+        Engine::Sqlite => values_sql(
+            "insert or ignore into logs (eid, ts, severity, decky, service, kind, src_ip, src_port,
+                 dst_ip, dst_port, proto, session, fields, msg)",
+            14,
+            rows,
+            "",
+        ),
+        Engine::Postgres => values_sql(
+            "insert into logs (eid, ts, severity, decky, service, kind, src_ip, src_port, dst_ip,
+                 dst_port, proto, session, fields, msg)",
+            14,
+            rows,
+            "on conflict (eid) do nothing",
+        ),
+    };
     let mut query = sql::query(sql);
     for event in chunk {
         let flow = event.flow.as_ref();

@@ -13,6 +13,8 @@ use crate::model::{Event, Stamp};
 
 /// Events per step.
 const STEP: i64 = 2000;
+/// Sessions, and uses of tokens, deleted at a time.
+const MANY: i64 = 50_000;
 /// Rows per statement.
 const ROWS: usize = 100;
 /// Events gone through before the index of words is asked for how a word begins.
@@ -191,15 +193,25 @@ impl Db {
                 let done = sql::query(sql).bind(bound).execute(&mut *tx).await;
                 done.map_err(attempt(what))?;
             }
-            let done = sql::query("delete from canary_triggers where last_at < $1")
-                .bind(before)
-                .execute(&mut *tx)
-                .await;
+            // The rest of very many waits for the next time: a statement keeps what it
+            // changed in memory until it ends.
+            let done = sql::query(
+                "delete from canary_triggers where n in
+                     (select n from canary_triggers where last_at < $1 order by n limit $2)",
+            )
+            .bind(before)
+            .bind(MANY)
+            .execute(&mut *tx)
+            .await;
             done.map_err(attempt(what))?;
-            let done = sql::query("delete from attack_sessions where last_seen < $1")
-                .bind(before)
-                .execute(&mut *tx)
-                .await;
+            let done = sql::query(
+                "delete from attack_sessions where n in
+                     (select n from attack_sessions where last_seen < $1 order by n limit $2)",
+            )
+            .bind(before)
+            .bind(MANY)
+            .execute(&mut *tx)
+            .await;
             let ended = done.map_err(attempt(what))?.rows_affected();
             let ended = i64::try_from(ended).unwrap_or(0);
             counter::add(&mut tx, counter::SESSIONS, -ended).await?;
