@@ -16,8 +16,9 @@ const ZONE_MAX: usize = 150;
 pub struct CanaryConfig {
     /// Where web calls are answered.
     pub http: SocketAddr,
-    /// Begin of the addresses in new tokens, without a slash at the end.
-    pub http_base: String,
+    /// Begin of the addresses in new tokens, without a slash at the end; `None` is the
+    /// listener at this host's own address.
+    pub http_base: Option<String>,
     /// Where web calls over TLS are answered.
     pub tls: Option<SocketAddr>,
     /// PEM files of the certificate and its key; `None` is one of our own.
@@ -85,8 +86,8 @@ pub(super) fn read(read: &mut Reader<'_>) -> CanaryConfig {
     }
 }
 
-fn base(read: &mut Reader<'_>) -> String {
-    let text = read.text("DECNET_CANARY_HTTP_BASE");
+fn base(read: &mut Reader<'_>) -> Option<String> {
+    let text = read.optional("DECNET_CANARY_HTTP_BASE")?;
     let base = text.trim_end_matches('/');
     let rest = base
         .strip_prefix("http://")
@@ -98,7 +99,7 @@ fn base(read: &mut Reader<'_>) -> String {
             "takes a URL such as http://files.example.org:8088",
         );
     }
-    base.to_owned()
+    Some(base.to_owned())
 }
 
 fn zone(read: &mut Reader<'_>) -> Option<String> {
@@ -133,7 +134,7 @@ mod tests {
     fn without_a_zone_and_a_tls_port_there_is_the_web_alone() {
         let canary = load(&[]).unwrap().canary;
         assert_eq!(canary.http.to_string(), "0.0.0.0:8088");
-        assert_eq!(canary.http_base, "http://localhost:8088");
+        assert_eq!(canary.http_base, None);
         assert_eq!((canary.tls, canary.dns_zone), (None, None));
     }
 
@@ -148,7 +149,10 @@ mod tests {
         .unwrap()
         .canary;
         assert!(canary.http.ip().is_loopback());
-        assert_eq!(canary.http_base, "https://files.example.org");
+        assert_eq!(
+            canary.http_base.as_deref(),
+            Some("https://files.example.org")
+        );
         assert_eq!(canary.dns_zone.as_deref(), Some("cdn.example.org"));
         assert_eq!(canary.trusted_proxies.len(), 2);
     }

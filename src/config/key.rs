@@ -220,8 +220,8 @@ pub const KEYS: &[Key] = &[
     key(
         "DECNET_CANARY_HTTP_BASE",
         Some(("canary", "http_base")),
-        "http://localhost:8088",
-        "Begin of the addresses in new canary tokens: how attackers reach the listener.",
+        "",
+        "Begin of the addresses in new canary tokens: how attackers reach the listener; empty is this host's own address.",
     ),
     key(
         "DECNET_CANARY_TLS_PORT",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-use super::{Error, Purpose, Result};
+use super::{Error, Purpose, Result, attempt};
 use crate::config::Database;
 use crate::net::{file, lock};
 
@@ -25,20 +25,13 @@ const BULK_WAL_PAGES: u32 = 24_000;
 
 pub(super) async fn open(path: &Path, purpose: Purpose) -> Result<SqlitePool> {
     match purpose {
-        Purpose::Work => open_with(path, SMALL_CACHE_KIB, WAL_PAGES, CONNECTIONS).await,
-        // A second connection would get every other batch, and a connection forgets its
-        // page cache when another has written.
-        Purpose::Bulk => open_with(path, BULK_CACHE_KIB, BULK_WAL_PAGES, 1).await,
+        Purpose::Work => open_with(path, SMALL_CACHE_KIB, WAL_PAGES, false).await,
+        Purpose::Bulk => open_with(path, BULK_CACHE_KIB, BULK_WAL_PAGES, true).await,
         Purpose::Reading => open_for_reading(path).await,
     }
 }
 
-async fn open_with(
-    path: &Path,
-    cache_kib: u32,
-    wal_pages: u32,
-    connections: u32,
-) -> Result<SqlitePool> {
+async fn open_with(path: &Path, cache_kib: u32, wal_pages: u32, bulk: bool) -> Result<SqlitePool> {
     let prepare = |source| Error::Prepare {
         path: path.to_owned(),
         source,
@@ -66,9 +59,6 @@ async fn open_with(
         // Captured secrets live in this file: a worker's page cache is kept small and
         // freed pages are overwritten.
         .pragma("secure_delete", "fast")
-        // What a statement changed is noted until it ends, in case it fails; in a file that
-        // would be a copy of every page for each 64 rows.
-        .pragma("temp_store", "memory")
         .pragma("cache_size", format!("-{cache_kib}"))
         .pragma("wal_autocheckpoint", wal_pages.to_string())
         // The file shrinks again when it is begun anew.
@@ -76,17 +66,22 @@ async fn open_with(
             "journal_size_limit",
             (i64::from(WAL_PAGES) * 4096).to_string(),
         );
+    // Before the first connection: of two that make a new file one with a log ahead of it,
+    // SQLite refuses one at once.
+    let _held = lock::wait(&path.with_extension("db.lock")).map_err(prepare)?;
+    // A second connection would get every other batch, and a connection forgets its page
+    // cache when another has written.
+    let connections = if bulk { 1 } else { CONNECTIONS };
     let pool = SqlitePoolOptions::new()
         .max_connections(connections)
         .min_connections(0)
         .idle_timeout(Duration::from_secs(60))
-        .connect_with(options)
+        .connect_with(options.clone())
         .await
         .map_err(|source| Error::Open {
             path: path.to_owned(),
             source,
         })?;
-    let _held = lock::wait(&path.with_extension("db.lock")).map_err(prepare)?;
     for suffix in ["", "-wal", "-shm"] {
         let mut beside = path.as_os_str().to_owned();
         beside.push(suffix);
@@ -99,6 +94,16 @@ async fn open_with(
             database: Database::Sqlite(path.to_owned()),
             source,
         })?;
+    if bulk {
+        // What a statement changed is noted until it ends, in case it fails; in a file
+        // that would be a copy of every page for each 64 rows. Not before the migrations:
+        // what they sort may not fit into memory.
+        let done = sqlx::query("pragma temp_store = memory")
+            .execute(&pool)
+            .await;
+        done.map_err(attempt("preparing the connection"))?;
+        pool.set_connect_options(options.pragma("temp_store", "memory"));
+    }
     Ok(pool)
 }
 

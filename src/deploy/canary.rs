@@ -5,7 +5,7 @@
 //! A planted file has the mode, the owner and the age its kind suggests. A token that was
 //! taken back goes on telling: whoever made a copy still gives himself away.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -90,10 +90,31 @@ pub struct Around<'a> {
 /// Where new tokens call.
 #[must_use]
 pub fn base(config: &Config) -> Base {
+    let canary = &config.canary;
+    let http = canary.http_base.clone();
     Base {
-        http: config.canary.http_base.clone(),
-        dns_zone: config.canary.dns_zone.clone(),
+        http: http.unwrap_or_else(|| own_base(canary.http)),
+        dns_zone: canary.dns_zone.clone(),
     }
+}
+
+/// The listener as others in the network of this host reach it.
+fn own_base(listener: SocketAddr) -> String {
+    let bound = Some(listener.ip()).filter(|ip| !ip.is_unspecified());
+    match bound.or_else(own_address) {
+        Some(ip) => format!("http://{}", SocketAddr::new(ip, listener.port())),
+        None => format!("http://localhost:{}", listener.port()),
+    }
+}
+
+/// The address that packets of this host to elsewhere carry; `None` without a way there.
+/// Connecting a UDP socket asks the kernel for it and sends nothing.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    // Of a network for documentation (RFC 5737), which only a default route leads to.
+    socket.connect((Ipv4Addr::new(198, 51, 100, 1), 9)).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_unspecified()).then_some(ip)
 }
 
 /// What a use of a token asks for: a URL, and a name where it was made with a zone. `None`
@@ -466,6 +487,15 @@ mod tests {
         assert!(matches!(planted, Err(Error::State(_))));
         let revoked = around.revoke(&token, Stamp::now()).await.unwrap();
         assert_eq!(revoked.state().as_str(), "revoked");
+    }
+
+    #[test]
+    fn without_a_base_tokens_call_the_listener_where_others_reach_it() {
+        let bound = |text: &str| own_base(text.parse().unwrap());
+        assert_eq!(bound("192.0.2.7:8088"), "http://192.0.2.7:8088");
+        assert_eq!(bound("[2001:db8::7]:80"), "http://[2001:db8::7]:80");
+        let host = own_address().map_or("localhost".to_owned(), |ip| ip.to_string());
+        assert_eq!(bound("0.0.0.0:8088"), format!("http://{host}:8088"));
     }
 
     #[test]
