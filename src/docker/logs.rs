@@ -86,6 +86,26 @@ pub fn follow(
     })
 }
 
+/// The stamp of the last line that container `id` printed; `None` before the first.
+///
+/// # Errors
+/// One line saying why there is no answer.
+pub async fn last(engine: &Engine, id: &str) -> Result<Option<i64>, String> {
+    let options = LogsOptions {
+        stdout: true,
+        stderr: true,
+        timestamps: true,
+        tail: "1".to_owned(),
+        ..LogsOptions::default()
+    };
+    let mut pieces = std::pin::pin!(engine.client().logs(id, Some(options)));
+    let mut last = None;
+    while let Some(piece) = pieces.next().await {
+        last = last.max(Some(frame(piece.map_err(|e| e.to_string())?)?.stamp));
+    }
+    Ok(last)
+}
+
 fn frame(piece: LogOutput) -> Result<Frame, String> {
     let stderr = matches!(piece, LogOutput::StdErr { .. });
     let bytes = piece.into_bytes();

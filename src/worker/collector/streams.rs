@@ -41,6 +41,12 @@ const REST: Duration = Duration::from_secs(30);
 const GONE: Duration = Duration::from_secs(600);
 /// How often the place is written down; after a kill the spool is read from there.
 const SAVE: Duration = Duration::from_secs(1);
+/// After how long a silence it is asked for the first time whether there is more: the
+/// engine's follower may miss that it rotated the log while following began, and then
+/// tells nothing until the next rotation, and never what lay between.
+const QUIET: Duration = Duration::from_millis(150);
+/// Longest silence after which it is asked again.
+const QUIET_MAX: Duration = Duration::from_secs(60);
 /// Longest part of a plain line that is kept; escaped it still fits a reading.
 const LINE_MAX: usize = 16 * 1024;
 /// Longest line that may be an event of its own.
@@ -375,6 +381,10 @@ async fn follow(
     let mut frames = std::pin::pin!(logs::follow(&engine, &id, follower.place.since()));
     let mut save = tokio::time::interval(SAVE);
     let mut dirty = false;
+    let mut seen = follower.place.stdout.stamp.max(follower.place.stderr.stamp);
+    let (mut quiet, mut suspect) = (QUIET, false);
+    let look = tokio::time::sleep(quiet);
+    tokio::pin!(look);
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -385,10 +395,26 @@ async fn follow(
                 }
                 None => break,
                 Some(frame) => {
-                    follower.take(&frame?).map_err(spool)?;
-                    dirty = true;
+                    let frame = frame?;
+                    seen = seen.max(frame.stamp);
+                    follower.take(&frame).map_err(spool)?;
+                    (dirty, suspect) = (true, false);
+                    look.as_mut().reset(tokio::time::Instant::now() + quiet);
                 }
             },
+            () = &mut look, if !ended => {
+                let more = logs::last(&engine, &id).await.is_ok_and(|last| last > Some(seen));
+                // What was printed just now may be on its way.
+                if more && suspect {
+                    tracing::debug!("container {id} printed more than its follower tells");
+                    break;
+                }
+                suspect = more;
+                if !more {
+                    quiet = (quiet * 2).min(QUIET_MAX);
+                }
+                look.as_mut().reset(tokio::time::Instant::now() + quiet);
+            }
             _ = save.tick(), if dirty => {
                 follower.save().map_err(spool)?;
                 dirty = false;
