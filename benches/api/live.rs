@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -14,7 +14,7 @@ use decnet::syslog;
 
 use crate::seed::{Seeded, Source};
 
-/// Pauses between two appends in a second.
+/// Appends in a second.
 const BEATS: usize = 50;
 
 /// Ends when dropped.
@@ -29,14 +29,7 @@ impl Live {
     pub(crate) fn start(seeded: Seeded, rate: usize) -> Self {
         let log = seeded.dir.join("log");
         fs::create_dir_all(&log).unwrap();
-        let ingester = Command::new(env!("CARGO_BIN_EXE_decnet"))
-            .arg("--state-dir")
-            .arg(&seeded.dir)
-            .arg("ingester")
-            .env("DECNET_BUS_ENABLED", "false")
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let ingester = crate::worker(&seeded, "ingester").spawn().unwrap();
         let over = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&over);
         let writer = std::thread::spawn(move || {

@@ -249,6 +249,23 @@ fn varied(query: &'static str, rows: u64) -> Ask {
     Arc::new(move |n| format!("/logs?limit=50&q={query}&before={}", rows - n % (rows / 2)))
 }
 
+/// The program as that worker, on the bench's database and without the shell's settings.
+fn worker(seeded: &Seeded, name: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_decnet"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("DECNET_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .arg("--state-dir")
+        .arg(&seeded.dir)
+        .arg(name)
+        .env("DECNET_BUS_ENABLED", "false")
+        .stderr(Stdio::null());
+    command
+}
+
 /// The program under measurement; killed when dropped.
 struct Api {
     process: Child,
@@ -259,21 +276,8 @@ impl Api {
     fn start(seeded: &Seeded) -> Self {
         let note = seeded.dir.join("run/api.addr");
         let _absent = fs::remove_file(&note);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_decnet"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("DECNET_") {
-                command.env_remove(name);
-            }
-        }
-        let process = command
-            .arg("--state-dir")
-            .arg(&seeded.dir)
-            .arg("api")
-            .env("DECNET_API_PORT", "0")
-            .env("DECNET_BUS_ENABLED", "false")
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = worker(seeded, "api");
+        let process = command.env("DECNET_API_PORT", "0").spawn().unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
         let address = loop {
             let said = fs::read_to_string(&note).ok();

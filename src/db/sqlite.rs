@@ -25,13 +25,20 @@ const BULK_WAL_PAGES: u32 = 24_000;
 
 pub(super) async fn open(path: &Path, purpose: Purpose) -> Result<SqlitePool> {
     match purpose {
-        Purpose::Work => open_with(path, SMALL_CACHE_KIB, WAL_PAGES, false).await,
-        Purpose::Bulk => open_with(path, BULK_CACHE_KIB, BULK_WAL_PAGES, true).await,
+        Purpose::Work => open_for_writing(path, false).await,
+        Purpose::Bulk => open_for_writing(path, true).await,
         Purpose::Reading => open_for_reading(path).await,
     }
 }
 
-async fn open_with(path: &Path, cache_kib: u32, wal_pages: u32, bulk: bool) -> Result<SqlitePool> {
+async fn open_for_writing(path: &Path, bulk: bool) -> Result<SqlitePool> {
+    // A second connection would get every other batch, and a connection forgets its page
+    // cache when another has written.
+    let (cache_kib, wal_pages, connections) = if bulk {
+        (BULK_CACHE_KIB, BULK_WAL_PAGES, 1)
+    } else {
+        (SMALL_CACHE_KIB, WAL_PAGES, CONNECTIONS)
+    };
     let prepare = |source| Error::Prepare {
         path: path.to_owned(),
         source,
@@ -69,9 +76,6 @@ async fn open_with(path: &Path, cache_kib: u32, wal_pages: u32, bulk: bool) -> R
     // Before the first connection: of two that make a new file one with a log ahead of it,
     // SQLite refuses one at once.
     let _held = lock::wait(&path.with_extension("db.lock")).map_err(prepare)?;
-    // A second connection would get every other batch, and a connection forgets its page
-    // cache when another has written.
-    let connections = if bulk { 1 } else { CONNECTIONS };
     let pool = SqlitePoolOptions::new()
         .max_connections(connections)
         .min_connections(0)

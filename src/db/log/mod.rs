@@ -224,25 +224,22 @@ async fn newest(tx: &mut Connection) -> Result<i64> {
 
 /// The statement that inserts up to [`ROWS`] events.
 fn insertion(engine: Engine, chunk: &[Event]) -> sql::Query<'_> {
-    let rows = chunk.len();
-    let sql = match engine {
+    macro_rules! into_logs {
+        ($insert:literal) => {
+            concat!(
+                $insert,
+                " into logs (eid, ts, severity, decky, service, kind, src_ip, src_port, dst_ip,
+                     dst_port, proto, session, fields, msg)"
+            )
+        };
+    }
+    let (head, tail) = match engine {
         // The same as below, as no column that must have a value can be without one; but
         // a statement that may fail half-way keeps a copy of every page it changes.
-        Engine::Sqlite => values_sql(
-            "insert or ignore into logs (eid, ts, severity, decky, service, kind, src_ip, src_port,
-                 dst_ip, dst_port, proto, session, fields, msg)",
-            14,
-            rows,
-            "",
-        ),
-        Engine::Postgres => values_sql(
-            "insert into logs (eid, ts, severity, decky, service, kind, src_ip, src_port, dst_ip,
-                 dst_port, proto, session, fields, msg)",
-            14,
-            rows,
-            "on conflict (eid) do nothing",
-        ),
+        Engine::Sqlite => (into_logs!("insert or ignore"), ""),
+        Engine::Postgres => (into_logs!("insert"), "on conflict (eid) do nothing"),
     };
+    let sql = values_sql(head, 14, chunk.len(), tail);
     let mut query = sql::query(sql);
     for event in chunk {
         let flow = event.flow.as_ref();

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::condition::{Term, is_indexed};
 use super::{From, LogFilter, LogRow, from_row, hour, select};
-use crate::db::sql::{self, Engine, QueryBuilder};
+use crate::db::sql::{self, Connection, Engine, QueryBuilder};
 use crate::db::tally::Tally;
 use crate::db::{Db, Page, Result, attempt, counter, rows_sql};
 use crate::model::{Event, Stamp};
@@ -193,32 +193,33 @@ impl Db {
                 let done = sql::query(sql).bind(bound).execute(&mut *tx).await;
                 done.map_err(attempt(what))?;
             }
-            // The rest of very many waits for the next time: a statement keeps what it
-            // changed in memory until it ends.
-            let done = sql::query(
+            expire_many(
+                &mut tx,
                 "delete from canary_triggers where n in
                      (select n from canary_triggers where last_at < $1 order by n limit $2)",
+                before,
             )
-            .bind(before)
-            .bind(MANY)
-            .execute(&mut *tx)
-            .await;
-            done.map_err(attempt(what))?;
-            let done = sql::query(
+            .await?;
+            let ended = expire_many(
+                &mut tx,
                 "delete from attack_sessions where n in
                      (select n from attack_sessions where last_seen < $1 order by n limit $2)",
+                before,
             )
-            .bind(before)
-            .bind(MANY)
-            .execute(&mut *tx)
-            .await;
-            let ended = done.map_err(attempt(what))?.rows_affected();
-            let ended = i64::try_from(ended).unwrap_or(0);
+            .await?;
             counter::add(&mut tx, counter::SESSIONS, -ended).await?;
         }
         tx.commit().await.map_err(attempt(what))?;
         Ok(ids.len() as u64)
     }
+}
+
+/// Deletes up to [`MANY`] rows; the rest waits for the next time, because a statement keeps
+/// what it changed in memory until it ends. Returns how many.
+async fn expire_many(tx: &mut Connection, sql: &'static str, before: Stamp) -> Result<i64> {
+    let done = sql::query(sql).bind(before).bind(MANY).execute(tx).await;
+    let gone = done.map_err(attempt("deleting what is too old"))?;
+    Ok(i64::try_from(gone.rows_affected()).unwrap_or(0))
 }
 
 /// The distinct words of a text as [`LogFilter::indexed_words`] splits what is looked for,

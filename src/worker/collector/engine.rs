@@ -3,10 +3,7 @@
 //! ahead of the memory; what is ahead is recognised by its event ids and not written
 //! again.
 //!
-//! The memory holds a few earlier moments besides the last one. When a rotation lost
-//! lines (written between the end of logrotate's copy and its truncation), or a kill left
-//! the files ahead, the cursors go back to the latest moment up to which the files are
-//! still complete; what the files hold beyond it is skipped while it is read again.
+//! What is done when the files are not what the memory says is in [`rewind`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,7 +14,6 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use crate::capture::rate::Bucket;
-use crate::capture::rotation::Writer;
 use crate::config::Config;
 use crate::model::Stamp;
 use crate::net::store::Store;
@@ -27,6 +23,8 @@ use crate::worker::collector::source::{Pace, Piece, Source};
 use crate::worker::collector::state::{Change, Cursor, Memory, Moment, State};
 use crate::worker::collector::streams;
 use crate::worker::collector::watch::{Changes, Watch};
+
+mod rewind;
 
 /// Bytes read in one turn, shared by all sources that have something.
 const TURN_BYTES: usize = 1024 * 1024;
@@ -39,9 +37,6 @@ const TURN_MAX: usize = 8 * 1024 * 1024;
 /// Least time between two remembered moments; logrotate's copy and truncation lie closer
 /// together than those that are remembered.
 const MOMENT: Duration = Duration::from_secs(2);
-/// Looks at the event files before giving up. Each one but the last met a step of a
-/// rotation, which has a handful.
-const LOOKS: u32 = 50;
 /// How often what was shed from one source is reported, microseconds.
 const SHED_EVERY: i64 = 1_000_000;
 /// Shortest event line: a spool holds at most so many of its bytes' worth.
@@ -157,76 +152,6 @@ impl Engine {
             all: true,
             ..Changes::default()
         })
-    }
-
-    /// Goes on from `now`, or from the latest earlier moment up to which both files are
-    /// complete; what they hold beyond it will be skipped.
-    fn go_back(&mut self, now: &Moment) -> anyhow::Result<()> {
-        self.pending = None;
-        let mut looks = 0;
-        let replay = loop {
-            if let Some(replay) = self.look_back(now)? {
-                break replay;
-            }
-            looks += 1;
-            anyhow::ensure!(
-                looks < LOOKS,
-                "the event files were rotated {LOOKS} times while they were read"
-            );
-            // Takes in the new state; what it tells is known already.
-            self.log.check().context("looking at the event log")?;
-            self.json.check().context("looking at the event log")?;
-        };
-        let from = replay.from.clone();
-        self.known.extend(from.sources);
-        self.sources.clear();
-        if let Err(error) = self.discover() {
-            tracing::warn!("{error:#}");
-        }
-        for source in self.sources.values_mut() {
-            if let Err(error) = source.hold() {
-                tracing::warn!("reading {}: {error}", source.dir().display());
-            }
-        }
-        if replay.log.len() + replay.json.len() > 0 {
-            self.replay = Some(replay);
-        } else {
-            self.replay = None;
-            self.remember();
-        }
-        self.save_all()
-    }
-
-    /// Where to go back to, and what the files hold beyond it; `None` when logrotate was
-    /// at work meanwhile, so that both may not belong together.
-    fn look_back(&self, now: &Moment) -> anyhow::Result<Option<Replay>> {
-        let log = self.log.glance().context("reading the event log")?;
-        let json = self.json.glance().context("reading the event log")?;
-        let complete = |m: &Moment| log.covers(&m.log) && json.covers(&m.json);
-        // Right after a rotation a file was empty: then the copy and the file are all
-        // there is since. With no such moment either, the readings stand.
-        let begun = |m: &Moment| {
-            (m.log.bytes == 0 || log.covers(&m.log)) && (m.json.bytes == 0 || json.covers(&m.json))
-        };
-        let history = &self.state.history;
-        let from = std::iter::once(now)
-            .chain(history.iter().rev())
-            .find(|m| complete(m))
-            .or_else(|| history.iter().rev().find(|m| begun(m)))
-            .unwrap_or(now);
-        let replay = Replay {
-            log: log.since(&from.log).context("reading the event log")?,
-            json: json.since(&from.json).context("reading the event log")?,
-            from: from.clone(),
-        };
-        let still = log.holds().and_then(|log| Ok(log && json.holds()?));
-        Ok(still.context("looking at the event log")?.then_some(replay))
-    }
-
-    /// Keeps the present moment as one to go back to, with the next saving.
-    fn remember(&mut self) {
-        self.remembered = Instant::now();
-        self.keep = true;
     }
 
     fn now(&self) -> Moment {
@@ -426,49 +351,6 @@ impl Engine {
             let shed = self.sources.get(*key).map(|s| &s.at.shed);
             shed.is_some_and(|s| now.0 < s.from || now.0 - s.from >= SHED_EVERY)
         })
-    }
-
-    /// Notices a rotation and makes good what it lost.
-    pub(super) fn check_rotation(&mut self) -> anyhow::Result<()> {
-        let torn = self
-            .pending
-            .as_ref()
-            .is_some_and(|p| p.log_done + p.json_done > 0);
-        let mut rotated = false;
-        for sink in [&mut self.log, &mut self.json] {
-            let path = sink.path().display().to_string();
-            let found = sink.check().with_context(|| format!("looking at {path}"))?;
-            rotated |= found != Writer::Intact;
-            match found {
-                Writer::Intact => {}
-                Writer::Rotated => {
-                    tracing::info!("{path} was rotated");
-                    self.lost |= torn;
-                }
-                Writer::Lost(bytes) => {
-                    tracing::info!(
-                        "{path} was rotated; its copy missed {bytes} bytes, writing them again"
-                    );
-                    self.lost = true;
-                }
-                Writer::Emptied => tracing::warn!("{path} was emptied by somebody"),
-            }
-        }
-        if self.lost {
-            // What the memory says; the sinks adopted what they found.
-            let now = match &self.replay {
-                Some(replay) => replay.from.clone(),
-                None => self.state.now.clone(),
-            };
-            self.go_back(&now)?;
-            self.lost = false;
-            return Ok(());
-        }
-        if rotated && self.replay.is_none() && self.pending.is_none() {
-            self.remember();
-            self.save()?;
-        }
-        Ok(())
     }
 
     /// Moves one bounded piece.

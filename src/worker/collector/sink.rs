@@ -110,7 +110,7 @@ impl Sink {
     /// The file and its rotated copy as they are now, for [`Glance`]'s questions.
     pub(super) fn glance(&self) -> io::Result<Glance<'_>> {
         let copy = match File::open(tail::copy_path(&self.path)) {
-            Ok(file) => Some(Copy {
+            Ok(file) => Some(RotatedCopy {
                 head: mark(&tail::head(&file, MARK_BYTES)?),
                 file,
             }),
@@ -137,11 +137,11 @@ impl Sink {
 #[derive(Debug)]
 pub(super) struct Glance<'a> {
     sink: &'a Sink,
-    copy: Option<Copy>,
+    copy: Option<RotatedCopy>,
 }
 
 #[derive(Debug)]
-struct Copy {
+struct RotatedCopy {
     file: File,
     head: String,
 }

@@ -47,6 +47,9 @@ const SAVE: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_millis(150);
 /// Longest silence after which it is asked again.
 const QUIET_MAX: Duration = Duration::from_secs(60);
+/// How long the engine may take to answer that; meanwhile nothing else of the container is
+/// read.
+const QUIET_ANSWER: Duration = Duration::from_secs(2);
 /// Longest part of a plain line that is kept; escaped it still fits a reading.
 const LINE_MAX: usize = 16 * 1024;
 /// Longest line that may be an event of its own.
@@ -403,7 +406,8 @@ async fn follow(
                 }
             },
             () = &mut look, if !ended => {
-                let more = logs::last(&engine, &id).await.is_ok_and(|last| last > Some(seen));
+                let last = tokio::time::timeout(QUIET_ANSWER, logs::last(&engine, &id)).await;
+                let more = matches!(last, Ok(Ok(last)) if last > Some(seen));
                 // What was printed just now may be on its way.
                 if more && suspect {
                     tracing::debug!("container {id} printed more than its follower tells");
